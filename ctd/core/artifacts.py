@@ -1,0 +1,70 @@
+"""What nodes take and make. Type and property names are TFX's (TFX types/standard_artifacts.py), where it has them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+Value = str | int | float
+
+
+class ArtifactType(str, enum.Enum):
+    """The artifact types that ctd's components take and make: TFX's, and one of our own."""
+
+    EXAMPLES = "Examples"
+    STATISTICS = "ExampleStatistics"
+    ANOMALIES = "ExampleAnomalies"
+    SCHEMA = "Schema"
+    TRANSFORM_GRAPH = "TransformGraph"
+    TRANSFORM_CACHE = "TransformCache"
+    MODEL = "Model"
+    MODEL_RUN = "ModelRun"
+    EVALUATION = "ModelEvaluation"
+    MODEL_BLESSING = "ModelBlessing"
+    INFRA_BLESSING = "InfraBlessing"
+    PUSHED_MODEL = "PushedModel"
+    HYPERPARAMETERS = "HyperParameters"
+    CANARY_BLESSING = "CanaryBlessing"  # ours, in the manner of InfraBlessing: what came of a model beside the live one
+
+    @property
+    def spanned(self) -> bool:
+        """Whether the type carries TFX's typed property `span`."""
+        return self in (ArtifactType.EXAMPLES, ArtifactType.STATISTICS, ArtifactType.ANOMALIES)
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One output of an execution: files under `uri`, and what is known about them.
+
+    `digest` is the identity of the content, equal for equal content whatever the bytes (a schema's text order,
+    a protobuf's field order). `properties` are MLMD custom properties (`blessed`, `pushed_version`, ...).
+    """
+
+    type: ArtifactType
+    uri: str
+    digest: str = ""
+    span: int | None = None
+    version: int | None = None
+    properties: Mapping[str, Value] = field(default_factory=dict)
+    id: int = 0  # MLMD's; 0 until recorded
+
+    @property
+    def blessed(self) -> bool:
+        """Whether this is a blessing that says yes."""
+        return self.properties.get("blessed") == 1
+
+    @property
+    def refused(self) -> bool:
+        """Whether this says that a model was not pushed, for a reason that lies in the model."""
+        return self.properties.get("pushed") == 0
+
+    @property
+    def label(self) -> str:
+        """`span 42.v2` for spanned artifacts, `#17` for the others."""
+        if self.span is None:
+            return f"#{self.id}"
+        return f"span {self.span}" + (f".v{self.version}" if self.version is not None else "")
+
+
+Artifacts = Mapping[str, tuple[Artifact, ...]]
