@@ -1,0 +1,253 @@
+"""From files to specs: one file, or the folders that the daemon watches, with all problems at their lines."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from glob import has_magic
+from os.path import normpath
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
+
+from ctd.core.errors import SpecError
+from ctd.core.overlaps import reaches_into
+from ctd.specs.complain import problems_of
+from ctd.specs.document import Document, read_document
+from ctd.specs.hints import did_you_mean, listed
+from ctd.specs.nodes import PusherSpec
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.problems import Problem, SpecProblems
+from ctd.specs.targets import AnyTarget
+from ctd.specs.timing import TimedNode
+from ctd.specs.together import unknown_pools, unmeasured_metrics
+
+S = TypeVar("S")
+
+_EXAMPLES = {"pipeline": "`pipeline: taxi` and `nodes:`", "target": "`target: serving`, `kind:` and `path:`"}
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What the folders say, by file. A file with problems has no spec here, unless they are all warnings.
+
+    `broken_targets` are names that target files with problems declare: who pushes there is not at fault.
+    """
+
+    pipelines: Mapping[str, PipelineSpec] = field(default_factory=dict)
+    targets: Mapping[str, AnyTarget] = field(default_factory=dict)
+    problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
+    broken_targets: frozenset[str] = frozenset()
+
+    @property
+    def errors(self) -> tuple[Problem, ...]:
+        """All problems that are no warnings, by file and line."""
+        return tuple(p for file in sorted(self.problems) for p in self.problems[file] if not p.warning)
+
+
+def load_pipeline(path: str | Path) -> PipelineSpec:
+    """Read one pipeline. Raises SpecProblems with everything that is wrong with the file."""
+    return _validated(read_document(str(path)), _Kind("pipeline", PipelineSpec))
+
+
+def load_target(path: str | Path) -> AnyTarget:
+    """Read one target. Raises SpecProblems with everything that is wrong with the file."""
+    target: AnyTarget = _validated(read_document(str(path)), _Kind("target", AnyTarget))
+    return target
+
+
+def load_folder(
+    specs: str | Path,
+    targets: str | Path,
+    state: str | Path | None = None,
+    check_cron: Callable[[str, str], None] = lambda cron, zone: None,
+    pools: Collection[str] | None = None,
+) -> Loaded:
+    """Read all pipelines and targets. One bad file never hides another, and nothing is raised.
+
+    `state` is where ctd keeps what it makes: like specs and targets no place for data. `check_cron` raises SpecError
+    for fields or a time zone that there are not; it needs a library that workers should not have to import. `pools` are
+    the names of those that the daemon limits, if that is known.
+    """
+    problems: dict[str, list[Problem]] = defaultdict(list)
+    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), problems)
+    destinations.read(Path(targets))
+    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), problems)
+    pipelines.read(Path(specs))
+    names = {target.target for target in destinations.specs.values()}
+    broken = frozenset(destinations.broken())
+    folders = {"specs": specs, "targets": targets, **({"state directory": state} if state else {})}
+    own = [(f"ctd's own {what}", _absolute(folder)) for what, folder in folders.items()]
+    own += [
+        (f"the versions on target {target.target}", target.base_path(pipeline.name))
+        for target in destinations.specs.values()
+        for pipeline in pipelines.specs.values()
+    ]
+    for file, pipeline in pipelines.specs.items():
+        document = pipelines.documents[file]
+        problems[file] += _misplaced_inputs(pipeline, document, own)
+        problems[file] += _bad_schedules(pipeline, document, check_cron)
+        problems[file] += _unknown_targets(pipeline, document, names, broken)
+        problems[file] += unknown_pools(pipeline, document, pools) if pools is not None else ()
+        problems[file] += set(_missing_files(pipeline, document))  # several nodes share a module
+    for file, target in destinations.specs.items():
+        problems[file] += unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items())
+    said = {file: tuple(sorted(found)) for file, found in problems.items() if found}
+    return Loaded(pipelines.good(), destinations.good(), said, broken)
+
+
+@dataclass(frozen=True)
+class _Kind(Generic[S]):
+    """What a file is to hold: the key that names it, and its model."""
+
+    key: str
+    model: Any
+
+
+@dataclass
+class _Folder(Generic[S]):
+    """The files of one folder on their way to being specs."""
+
+    kind: _Kind[S]
+    problems: dict[str, list[Problem]]
+    documents: dict[str, Document] = field(default_factory=dict)
+    specs: dict[str, S] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
+
+    def read(self, folder: Path) -> None:
+        try:
+            files = sorted(str(path) for path in folder.iterdir() if _is_spec(path))
+        except OSError as error:
+            message = f"the folder cannot be read: {error.strerror or error}"
+            # Without targets a pipeline may do all but push; one that does push is told at its own line.
+            mild = self.kind.key == "target" and isinstance(error, FileNotFoundError)
+            problem = Problem(str(folder), 1, 1, message, "Make it, or name another folder.", warning=mild)
+            self.problems[str(folder)].append(problem)
+            return
+        for file in files:
+            self._read(file)
+        self.unread = [file for file in files if file not in self.documents]
+        self._refuse_twins()
+
+    def _read(self, file: str) -> None:
+        try:
+            self.documents[file] = read_document(file)
+            self.specs[file] = _validated(self.documents[file], self.kind)
+        except SpecProblems as error:
+            self.problems[file] += error.problems
+
+    def good(self) -> dict[str, S]:
+        """The specs of files without problems other than warnings."""
+        return {file: spec for file, spec in self.specs.items() if all(p.warning for p in self.problems[file])}
+
+    def broken(self) -> Iterator[str]:
+        """The names that files with problems declare, or would by their own name."""
+        good = self.good()
+        yield from (Path(file).stem for file in self.unread)
+        for file, document in self.documents.items():
+            if file not in good:
+                yield _name_in(document, self.kind.key)
+
+    def _refuse_twins(self) -> None:
+        """Two files that claim one name: neither may win by its file's name, so both are at fault."""
+        claims: dict[str, list[str]] = defaultdict(list)
+        for file, document in self.documents.items():
+            claims[_name_in(document, self.kind.key)].append(file)
+        for name, files in claims.items():
+            for file in files if name else ():
+                for other in files:
+                    if other != file:
+                        message = f"{self.kind.key} {name!r} is also declared in {Path(other).name}"
+                        problem = self.documents[file].problem((self.kind.key,), message, "Rename one of them.")
+                        self.problems[file].append(problem)
+
+
+def _is_spec(path: Path) -> bool:
+    """Whether a file is one of ours: editors' copies and locks begin with a dot or #, or end otherwise."""
+    return path.suffix in (".yaml", ".yml") and not path.name.startswith((".", "#"))
+
+
+def _name_in(document: Document, key: str) -> str:
+    said = document.value.get(key) if isinstance(document.value, dict) else None
+    return said if isinstance(said, str) else ""
+
+
+def _validated(document: Document, kind: _Kind[S]) -> S:
+    """The document as the model. Strict, as JSON is: the text "7" is no number."""
+    other = {"pipeline": "target", "target": "pipeline"}[kind.key]
+    value = document.value
+    if value is None:
+        raise SpecProblems([document.problem((), "the file is empty", f"A {kind.key} has {_EXAMPLES[kind.key]}.")])
+    if isinstance(value, dict) and other in value and kind.key not in value:
+        message = f"this declares a {other}, but the folder is for {kind.key}s"
+        raise SpecProblems([document.problem((other,), message, f"Move the file to the folder of {other}s.")])
+    base = str(Path(document.file).absolute().parent)
+    adapter: TypeAdapter[S] = TypeAdapter(kind.model)
+    try:
+        return adapter.validate_json(json.dumps(value), strict=True, context={"base": base})
+    except ValidationError as error:
+        raise SpecProblems(problems_of(error, document, kind.model)) from error
+
+
+def _unknown_targets(
+    pipeline: PipelineSpec, document: Document, names: Iterable[str], broken: Iterable[str]
+) -> Iterator[Problem]:
+    known = sorted(names)
+    for node, spec in pipeline.nodes.items():
+        for i, target in enumerate(spec.targets if isinstance(spec, PusherSpec) else ()):
+            place = ("nodes", node, "targets", i)
+            if target in broken:
+                message = f"the file of target {target!r} has problems: {node} cannot push there"
+                yield document.problem(place, message, "Mend that file.", warning=True)
+            elif target not in known:
+                hint = f"{did_you_mean(target, known)}Targets are {listed(known)}; each has a file of its own."
+                yield document.problem(place, f"there is no target {target!r}", hint)
+
+
+def _bad_schedules(
+    pipeline: PipelineSpec, document: Document, check_cron: Callable[[str, str], None]
+) -> Iterator[Problem]:
+    for node, spec in pipeline.nodes.items():
+        schedule = spec.schedule if isinstance(spec, TimedNode) else None
+        if schedule is not None and schedule.cron is not None:
+            try:
+                check_cron(schedule.cron, schedule.timezone)
+            except SpecError as error:
+                yield document.problem(("nodes", node, "schedule", "cron"), error.message, error.hint)
+
+
+def _misplaced_inputs(pipeline: PipelineSpec, document: Document, own: Iterable[tuple[str, str]]) -> Iterator[Problem]:
+    """Inputs that would read what ctd itself writes, or is told by: it would feed on its own results."""
+    for node, spec in pipeline.inputs.items():
+        for split, pattern in spec.patterns.items():
+            for what, folder in own:
+                if reaches_into(pattern, folder):
+                    message = f"nodes.{node} would read {what} ({folder})"
+                    hint = "Point `input` to a folder where only data arrives."
+                    yield document.problem(("nodes", node, "input", *([split] if split else [])), message, hint)
+
+
+def _absolute(folder: str | Path) -> str:
+    return normpath(Path(folder).absolute())
+
+
+def _missing_files(pipeline: PipelineSpec, document: Document) -> Iterator[Problem]:
+    """Warnings only: a file may arrive later, and its node waits for it."""
+    for piece in pipeline.work:
+        node = pipeline.nodes[piece.node]
+        if piece.module and not Path(piece.module).is_file():
+            place = ("nodes", piece.node, "module") if getattr(node, "module", None) else ("module",)
+            yield document.problem(
+                place, f"the module {piece.module} does not exist", "Put it there, or mend the path.", warning=True
+            )
+        for name, path in piece.piece.files.items():
+            if not Path(path).exists() and not has_magic(path):
+                yield document.problem(
+                    ("nodes", piece.node, name.partition(" ")[0]),
+                    f"{path} does not exist",
+                    "Put it there, or mend the path.",
+                    warning=True,
+                )

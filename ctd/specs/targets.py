@@ -1,0 +1,265 @@
+"""Destinations of models, each declared once in a file of its own and named by pipelines."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
+
+from ctd.specs.base import Complaint, Complaints, Duration, Name, Spec, SpecPath
+from ctd.specs.hints import did_you_mean
+from ctd.specs.metric_names import METRICS, no_metric
+
+STABLE = "stable"
+"""The label of the live version."""
+
+
+def canary_piece(target: str) -> str:
+    """The piece of a pusher's work that watches what was pushed to a target as a canary."""
+    return f"{target}.canary"
+
+
+class Target(Spec):
+    """What all destinations have in common: numbered versions in a folder."""
+
+    runtime_only: ClassVar[frozenset[str]] = frozenset({"target", "keep", "on_damage", "pin"})
+    """Fields that change nothing about the files of a version: an edit of them pushes nothing again."""
+
+    target: Name
+    kind: str
+    path: SpecPath = Field(description="numbered versions go here; {pipeline} is the pipeline's name")
+    keep: PositiveInt = Field(default=3, description="how many versions stay")
+    on_damage: Literal["repair", "report"] = Field(
+        default="repair", description="a pushed version that is gone, damaged or not on top: pushed again, or only told"
+    )
+    pin: PositiveInt | Mapping[Name, PositiveInt] | None = Field(
+        default=None, description="nothing newer is pushed over this version; or a version for each of some pipelines"
+    )
+
+    @field_validator("path")
+    @classmethod
+    def _known_words(cls, path: str) -> str:
+        for word in re.findall(r"\{([^{}]*)\}", path):
+            if word != "pipeline":
+                raise Complaint(f"{{{word}}} is no word of a target's path", "The only one is {pipeline}.")
+        return path
+
+    def base_path(self, pipeline: str) -> str:
+        """Where this pipeline's versions go."""
+        return self.path.replace("{pipeline}", pipeline)
+
+    def pin_of(self, pipeline: str) -> int:
+        """The version that a pipeline is pinned to; 0: none."""
+        return (self.pin.get(pipeline, 0) if isinstance(self.pin, Mapping) else self.pin) or 0
+
+    def settings(self, pipeline: str) -> dict[str, Any]:
+        """What identifies a push there, as JSON values. What is left at its default is left out."""
+        said = self.model_dump(mode="json", exclude=set(self.runtime_only), exclude_defaults=True)
+        return {**said, "path": self.base_path(pipeline)}
+
+
+class Server(Spec):
+    """The model server that watches the target: asked whether a pushed version is AVAILABLE."""
+
+    grpc: str = Field(pattern=r"^[^:/\s]+:\d+$", description="host:port of PredictionService and ModelService")
+    model: str | None = Field(default=None, description="the model's name on the server; default the pipeline's")
+    timeout: Duration = Field(default=timedelta(seconds=60), description="how long a version may take to be AVAILABLE")
+    config: SpecPath | None = Field(
+        default=None,
+        description="the file of the server's --model_config_file, which it polls: ctd keeps the versions and labels "
+        "of its own model there, and leaves the rest as it is",
+    )
+
+
+WATCHED: Mapping[str, float] = {"errors": 0.0, "latency": 2.0, "drift": 0.1}
+"""What of a canary can be watched, and the limits where none are named."""
+
+
+def _usual_limits(said: object) -> object:
+    """The usual limits for a list of names."""
+    if not isinstance(said, list | tuple):
+        return said
+    for name in said:
+        if name not in WATCHED:
+            hint = f"{did_you_mean(str(name), WATCHED)}There are {', '.join(WATCHED)}."
+            raise Complaint(f"{name!r} is nothing that can be watched", hint)
+    return {name: WATCHED[name] for name in said}
+
+
+class Watch(Spec):
+    """How far a canary may be from the stable version on the same requests. What is not named is not watched."""
+
+    errors: Annotated[float, Field(ge=0, lt=1)] | None = Field(
+        default=None, description="highest share of requests that only the canary fails to answer (0)"
+    )
+    latency: Annotated[float, Field(ge=1)] | None = Field(
+        default=None, description="how many times as long its slowest 5 % of answers may take (2)"
+    )
+    drift: NonNegativeFloat | None = Field(
+        default=None,
+        description="largest mean difference of any output, in its own unit; of what is no float, the share of answers "
+        "that differ (0.1)",
+    )
+
+    @model_validator(mode="after")
+    def _something(self) -> Watch:
+        if (self.errors, self.latency, self.drift) == (None, None, None):
+            raise Complaint("nothing is watched", f"Write one or more of {', '.join(WATCHED)}.")
+        return self
+
+
+WatchField = Annotated[
+    Watch,
+    BeforeValidator(_usual_limits, json_schema_input_type=Watch | tuple[Literal["errors", "latency", "drift"], ...]),
+]
+
+
+class Canary(Spec):
+    """A new version serves beside the live one under a label of its own, is watched, and takes its place or goes."""
+
+    label: Name = Field(default="canary", description="the label of the version on trial; the live one has `stable`")
+    bake: Duration = Field(default=timedelta(minutes=10), description="how long it is watched")
+    watch: WatchField = Field(
+        default=Watch(**WATCHED),
+        description="what takes it back: [errors, latency, drift] with the usual limits, or a limit for each",
+    )
+
+    @field_validator("label")
+    @classmethod
+    def _not_stable(cls, label: str) -> str:
+        if label == STABLE:
+            raise Complaint(f"the label {STABLE!r} is the live version's", "Write another one, such as `canary`.")
+        return label
+
+
+class TfServingTarget(Target):
+    """Numbered version directories, as TensorFlow Serving and `ctd serve` watch them."""
+
+    runtime_only: ClassVar[frozenset[str]] = Target.runtime_only | {"server", "canary"}
+
+    kind: Literal["tf_serving"]
+    server: Server | None = None
+    canary: Canary | None = Field(
+        default=None, description="a new version is tried beside the live one before it takes its place"
+    )
+
+    @model_validator(mode="after")
+    def _can_label(self) -> TfServingTarget:
+        if self.canary and not (self.server and self.server.config):
+            said = "`config`" if self.server else "`server`"
+            hint = "Write `server: {grpc: host:port, config: models.config}`, the file of its --model_config_file."
+            message = f"a canary needs {said}: labels are in the server's model config file"
+            raise Complaint(message, hint, ("canary",))
+        return self
+
+
+class Parity(Spec):
+    """How far the answers of a converted model may be from the SavedModel's on real examples."""
+
+    examples: PositiveInt = Field(default=200, description="how many examples both are asked")
+    max_difference: NonNegativeFloat | None = Field(
+        default=None, description="largest accepted distance of any output; by default what the quantization allows"
+    )
+    mean_difference: NonNegativeFloat | None = Field(default=None, description="largest accepted mean distance")
+    metrics: Mapping[str, NonNegativeFloat] = Field(
+        default={},
+        description="metric of the evaluator to how much worse the converted model may be",
+        json_schema_extra={"propertyNames": {"enum": [*sorted(METRICS)]}},
+    )
+
+    @model_validator(mode="after")
+    def _known_metrics(self) -> Parity:
+        unknown = [name for name in self.metrics if name not in METRICS]
+        if unknown:
+            raise Complaints(tuple(Complaint(*no_metric(name), ("metrics", name)) for name in unknown))
+        return self
+
+
+class ConvertedTarget(Target):
+    """A destination of models in another form, made of one signature."""
+
+    signature: str = Field(
+        default="",
+        description="the signature that is converted, of plain numbers; by default the only such one the model has",
+    )
+    parity: Parity = Field(default=Parity(), description="a conversion that changes the answers more does not ship")
+
+
+class TfliteTarget(ConvertedTarget):
+    """One `.tflite` file a version, for phones and small devices."""
+
+    kind: Literal["tflite"]
+    quantization: Literal["none", "float16", "dynamic", "int8"] = Field(
+        default="none",
+        description="weights as float16; weights as int8 (dynamic); all as int8, measured on real examples (int8)",
+    )
+
+
+class TfjsTarget(ConvertedTarget):
+    """A TensorFlow.js graph model a version, for browsers and Node."""
+
+    kind: Literal["tfjs"]
+    quantization: Literal["none", "float16", "uint16", "uint8"] = Field(default="none", description="of the weights")
+
+
+class HuggingFace(Spec):
+    """A repository on the Hugging Face Hub, or on a server that speaks like it, that gets every version too."""
+
+    repo: str = Field(
+        pattern=r"^[\w.-]+/([\w.-]|\{pipeline\})+$",
+        description="owner/name of a model repository, made if need be; {pipeline} is the pipeline's name",
+    )
+    endpoint: str = Field(
+        default="https://huggingface.co", pattern=r"^https?://[^/\s@]+$", description="the server, without a path"
+    )
+    token_file: SpecPath | None = Field(
+        default=None, description="a file that holds an access token that may write there, and nothing else"
+    )
+    private: bool = Field(default=False, description="whether a repository that is made is private")
+    license: str | None = Field(default=None, pattern=r"^[\w.-]+$", description="of the models: apache-2.0, mit, other")
+    task: str | None = Field(
+        default=None, pattern=r"^[a-z-]+$", description="what the Hub calls it: tabular-classification, other"
+    )
+    tags: tuple[str, ...] = Field(default=(), description="more tags of the card")
+    timeout: Duration = Field(default=timedelta(minutes=30), description="how long an upload may take")
+
+    def place(self, pipeline: str) -> str:
+        """The repository, as a link."""
+        return f"{self.endpoint}/{self.repo_of(pipeline)}"
+
+    def repo_of(self, pipeline: str) -> str:
+        """The name of the repository with its owner."""
+        return self.repo.replace("{pipeline}", pipeline)
+
+    @property
+    def address(self) -> str:
+        """host:port of the endpoint."""
+        said = urlsplit(self.endpoint)
+        return f"{said.hostname}:{said.port or (443 if said.scheme == 'https' else 80)}"
+
+
+class HubTarget(Target):
+    """A repository of SavedModels with model cards, as `tensorflow_hub` reads them."""
+
+    runtime_only: ClassVar[frozenset[str]] = Target.runtime_only | {"huggingface"}
+
+    kind: Literal["hub"]
+    publisher: Name = Field(default="ctd", description="first part of the model's handle: publisher/pipeline/version")
+    huggingface: HuggingFace | None = Field(default=None, description="where every version is uploaded as well")
+
+
+AnyTarget = Annotated[TfServingTarget | TfliteTarget | TfjsTarget | HubTarget, Field(discriminator="kind")]
+
+DEFAULT_LIMITS: Mapping[str, float] = {
+    "none": 1e-4,
+    "float16": 5e-3,
+    "uint16": 5e-3,
+    "dynamic": 5e-2,
+    "uint8": 5e-2,
+    "int8": 5e-2,
+}
+"""The largest difference that a quantization may make by itself in outputs around 1, rounded up."""
