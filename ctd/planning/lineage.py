@@ -1,0 +1,200 @@
+"""Where a model came from, what a span has reached, and why two models differ: history followed link by link."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.executions import Execution, State
+from ctd.core.history import History
+from ctd.planning.reasons import changes
+
+_BACK = frozenset({ArtifactType.MODEL, ArtifactType.TRANSFORM_CACHE})
+
+
+@dataclass(frozen=True)
+class Step:
+    """An execution in a lineage. `back` are inputs that only look back, at a model made before."""
+
+    execution: Execution
+    taken: Artifacts
+    back: Artifacts
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """A model: the work it was made by and judged by, nearest first, and where it was pushed to, newest first."""
+
+    model: Artifact
+    made: tuple[Step, ...]
+    judged: tuple[Step, ...]
+    pushes: tuple[Execution, ...]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """Everything that a span went into, oldest first."""
+
+    span: int
+    executions: tuple[Execution, ...]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """What differs in one piece of work between two models; `before` or `after` is 0 where there was no such work."""
+
+    node: str
+    piece: str
+    key: str
+    before: int
+    after: int
+    changes: tuple[str, ...]
+
+
+def lineage(history: History, model: Artifact, *, deep: bool = False) -> Lineage:
+    """Back from a model. What it was compared with or started from is named, and followed only if `deep`."""
+    maker = history.maker(model.id)
+    made = ancestors(history, [maker] if maker else [], deep=deep)
+    known = {step.execution.id for step in made}
+    verdicts = ancestors(history, history.verdicts(model), deep=deep)
+    pipeline = maker.pipeline if maker else ""
+    pushes = [e for target in history.targets(pipeline) for e in history.pushes(pipeline, target) if _took(e, model)]
+    judged = tuple(step for step in verdicts if step.execution.id not in known)
+    return Lineage(model, made, judged, tuple(sorted(pushes, key=lambda e: e.id, reverse=True)))
+
+
+def story(history: History, model: Artifact) -> dict[str, Any]:
+    """Where a model came from, in JSON values, for whoever keeps the model far from this store."""
+    found, maker = lineage(history, model), history.maker(model.id)
+    ingredients = maker.ingredients if maker else {}
+    return {
+        "model": model.id,
+        "pipeline": maker.pipeline if maker else "",
+        "trained": maker.started.isoformat(timespec="seconds") if maker else "",
+        "code": ingredients.get("code", ""),
+        "settings": ingredients.get("settings", {}),
+        "spans": [
+            {"span": s[0], "version": s[1], "content": e.ingredients.get("content", "")}
+            for e in spans(found.made)
+            for s in [e.ingredients["span"]]
+        ],
+        "verdicts": [str(a.properties.get("reason", "")) for e in history.verdicts(model) for a in _results(e)],
+        "made_by": [
+            {"node": e.node, "piece": e.piece, "key": e.key, "execution": e.id, "fingerprint": e.fingerprint}
+            for e in (step.execution for step in found.made)
+        ],
+    }
+
+
+def _results(execution: Execution) -> Iterator[Artifact]:
+    return (artifact for made in execution.outputs.values() for artifact in made)
+
+
+def ancestors(history: History, of: Iterable[Execution], *, deep: bool = False) -> tuple[Step, ...]:
+    """The executions and all that went into them, nearest first."""
+    found: dict[int, Step] = {}
+    left = {e.id: e for e in of}
+    while left:
+        execution = left.pop(max(left))  # makers have smaller numbers than those who take
+        step = _step(history, execution)
+        found[execution.id] = step
+        taken = [*step.taken.values(), *(step.back.values() if deep else ())]
+        for artifact in (a for artifacts in taken for a in artifacts):
+            maker = history.maker(artifact.id)
+            if maker is not None and maker.id not in found:
+                left[maker.id] = maker
+    return tuple(found.values())
+
+
+def reach(history: History, pipeline: str, span: int) -> Reach:
+    """Forward from a span: all that took what was made of it, and so on. Looking back at a model is no such taking."""
+    reached: dict[int, Execution] = {}
+    made: set[int] = set()
+    for execution in history.of_pipeline(pipeline):
+        taken = {i for key, ids in execution.inputs.items() if not _looks_back(history, execution, key) for i in ids}
+        if root_span(execution) == span or not made.isdisjoint(taken):
+            reached[execution.id] = execution
+            made.update(a.id for artifacts in execution.outputs.values() for a in artifacts)
+    return Reach(span, tuple(reached.values()))
+
+
+def spans(steps: Iterable[Step]) -> tuple[Execution, ...]:
+    """The executions that read the spans of a lineage, oldest span first."""
+    roots = {e.id: e for e in (step.execution for step in steps) if root_span(e) is not None}
+    return tuple(sorted(roots.values(), key=lambda e: (root_span(e), e.id)))
+
+
+def root_span(execution: Execution) -> int | None:
+    """The span that an execution has read from storage, if that is its work."""
+    said = execution.ingredients.get("span")
+    return said[0] if said else None
+
+
+def difference(old: Lineage, new: Lineage) -> tuple[Difference, ...]:
+    """Why the new model is another one than the old: every piece of work that differs, nearest to the model first."""
+    fans = _fans(old.made) | _fans(new.made)
+    before, after = _by_work(old.made, fans), _by_work(new.made, fans)
+    found = []
+    for work in [*after, *(w for w in before if w not in after)]:
+        then, now = before.get(work), after.get(work)
+        if then is None or now is None:
+            found.append(_only(then, now))
+        elif then.id != now.id:
+            said = tuple(changes(now.ingredients, then.ingredients)) or ("done again on the same",)
+            found.append(Difference(now.node, now.piece, now.key, then.id, now.id, said))
+    return tuple(found)
+
+
+def _only(then: Execution | None, now: Execution | None) -> Difference:
+    there = now or then
+    assert there is not None  # noqa: S101 - the work was found in one of both lineages
+    span = root_span(there)
+    if span is None:
+        said = "new" if now else "no longer used"
+    else:
+        said = f"span {span} " + ("new" if now else "left the window")
+    return Difference(there.node, there.piece, there.key, then.id if then else 0, now.id if now else 0, (said,))
+
+
+def _fans(steps: Iterable[Step]) -> frozenset[tuple[str, str]]:
+    """Pieces of work that are there once per span."""
+    done = [step.execution for step in steps]
+    times = Counter((e.node, e.piece) for e in done)
+    roots = {(e.node, e.piece) for e in done if root_span(e) is not None}
+    return frozenset(roots | {place for place, count in times.items() if count > 1})
+
+
+def _by_work(steps: Iterable[Step], fans: frozenset[tuple[str, str]]) -> Mapping[tuple[str, str, str], Execution]:
+    """Executions by what they are in a pipeline. A corrected version of a span is in the place of the one before."""
+    done = [step.execution for step in steps]
+    return {(e.node, e.piece, e.key.partition(".v")[0] if (e.node, e.piece) in fans else ""): e for e in done}
+
+
+def _step(history: History, execution: Execution) -> Step:
+    taken: dict[str, tuple[Artifact, ...]] = {}
+    back: dict[str, tuple[Artifact, ...]] = {}
+    for key, ids in execution.inputs.items():
+        artifacts = tuple(a for a in map(history.artifact, ids) if a is not None)
+        (back if _looks_back(history, execution, key) else taken)[key] = artifacts
+    return Step(execution, taken, back)
+
+
+def _looks_back(history: History, execution: Execution, key: str) -> bool:
+    """Whether an input was there before, such as a baseline or an analyzer cache: it is no cause of the work."""
+    if key in execution.ingredients.get("inputs", {}):
+        return False
+    artifacts = (history.artifact(i) for i in execution.inputs[key])
+    return any(a is not None and a.type in _BACK for a in artifacts)
+
+
+def _took(push: Execution, model: Artifact) -> bool:
+    return push.state is State.SUCCEEDED and any(model.id in ids for ids in push.inputs.values())
+
+
+def pushed_model(history: History, push: Execution) -> Artifact | None:
+    """The model that an execution pushed."""
+    artifacts: Iterator[Artifact | None] = (history.artifact(i) for ids in push.inputs.values() for i in ids)
+    return next((a for a in artifacts if a is not None and a.type is ArtifactType.MODEL), None)

@@ -1,0 +1,378 @@
+"""From a spec and a world to a plan: every piece of work in turn, sources first. A pure function."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.executions import LeftOut, State
+from ctd.core.spans import Span
+from ctd.planning import canaries
+from ctd.planning.arrivals import late, silence, silent_from
+from ctd.planning.asked import permitted
+from ctd.planning.backfills import Backfills, invited, unread
+from ctd.planning.changes import kept, revision, unless_new_version
+from ctd.planning.decide import Wanted, decide
+from ctd.planning.decided import Decided, Held
+from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
+from ctd.planning.effects import alert, standing
+from ctd.planning.holds import hold, inputs_of
+from ctd.planning.reasons import span_key, spans_key
+from ctd.planning.resolve import Resolver, joined, spans_of
+from ctd.planning.supersede import unless_running
+from ctd.planning.times import in_time
+from ctd.planning.world import SpanFact, SpansFact, World
+from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.timing import TimedNode
+
+
+def plan(spec: PipelineSpec, world: World) -> Plan:
+    """What to do about a pipeline in this world. The same arguments give the same plan."""
+    return _Planner(spec, world).plan()
+
+
+_ANY = 0  # for pieces that do not run per span
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """All inputs of one piece of work, and what was left out of them."""
+
+    artifacts: Artifacts
+    note: str
+    stuck: bool
+    left_out: tuple[LeftOut, ...]
+
+
+class _Planner:
+    def __init__(self, spec: PipelineSpec, world: World) -> None:
+        self.spec = spec
+        self.world = world
+        self.decided = Decided()
+        self.alerts: list[Alert] = []
+        self.alert_at: datetime | None = None
+        self.left_out: dict[Subject, tuple[LeftOut, ...]] = {}
+        self.unread: list[Unread] = []
+        self.targets: dict[str, Standing] = {}
+        self.backfills = Backfills(spec.name, world.history)
+        work = {w.id: w for w in spec.work}
+        denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
+        self.resolver = Resolver(spec.name, self.decided, world, work, denied)
+
+    def plan(self) -> Plan:
+        decisions: list[Decision] = []
+        for wired in self.spec.work:
+            if wired.node in self.spec.inputs:
+                decisions += self._roots(wired)
+            elif wired.per_span:
+                above = self._fan(wired)
+                arrived = {n: d for n, d in above.items() if not (isinstance(d, Wait) and d.absent)}
+                by_span: dict[int, Decision] = {}
+                self.decided.by_span[wired.id] = by_span
+                for number in sorted(arrived):  # what looks back at spans before finds them decided
+                    by_span[number] = self._decide(wired, number)
+                decisions += (by_span[number] for number in arrived)
+            elif wired.piece.watches:
+                watch = canaries.watched(self.spec.name, wired, self.spec.node(wired.node).attempts, self.world)
+                decisions += [watch] if watch else []
+            else:
+                decision = self._decide(wired, None)
+                self.decided.single[wired.id] = decision
+                decisions.append(decision)
+        return Plan(
+            self.spec.name,
+            tuple(decisions),
+            tuple(self.alerts),
+            self.alert_at,
+            self.left_out,
+            tuple(self.unread),
+            self.backfills.progress(self.spec, self.decided),
+            self.targets,
+        )
+
+    def _fan(self, wired: WiredPiece) -> dict[int, Decision]:
+        """The decisions on the spans that a piece runs for."""
+        source = wired.sources[wired.fan]
+        return self.decided.by_span[source.node, source.piece]
+
+    def _roots(self, wired: WiredPiece) -> list[Decision]:
+        """Decisions on the spans of an input. The newest complete version of a span wins (TFX example_gen)."""
+        fact = self.world.spans.get(wired.node)
+        by_span: dict[int, Decision] = {}
+        beside: list[Decision] = []  # newer versions that are not complete yet: shown, but nobody waits for them
+        spans = self._wanted(wired, fact)
+        for span in sorted(spans, key=lambda s: s.span, reverse=True):
+            number = span.span.number
+            if span.complete and number not in by_span:
+                by_span[number] = self._permitted(self._root(wired, span), wired, number)
+            elif not span.complete and number not in by_span:
+                decision = self._incomplete(wired, span)
+                if isinstance(decision, Wait) and decision.absent:
+                    beside.append(decision)
+                else:
+                    by_span[number] = decision
+        self._note_arrivals(wired, fact, by_span)
+        self.decided.by_span[wired.id] = by_span
+        if fact is None or fact.problem or not spans:
+            self.decided.problems[wired.node] = because = (fact.problem if fact else "") or self._nothing(wired)
+            beside.append(Wait(Subject(wired.node, wired.piece.name, ""), because, stuck=bool(fact and fact.problem)))
+        elif wired.node in self.decided.silent:
+            beside.append(Wait(Subject(wired.node, wired.piece.name, ""), self.decided.silent[wired.node]))
+        return [*beside, *by_span.values()]
+
+    def _wanted(self, wired: WiredPiece, fact: SpansFact | None) -> list[SpanFact]:
+        """The spans that there is something to decide about; what is left unread is told once for all."""
+        node, name = self.spec.inputs[wired.node], wired.node
+        spans: list[SpanFact] = []
+        old: set[int] = set()
+        keys: dict[int, list[str]] = {}
+        for span in fact.spans if fact else ():
+            number = span.span.number
+            if unread(node, name, self.spec.name, self.world.history, number):
+                old |= {number} if span.complete else set()
+            else:
+                spans.append(span)
+                keys.setdefault(number, []).append(span_key(number, span.span.version))
+        self.backfills.keys[name] = keys
+        if old:
+            self.unread.append(self._unread(wired, tuple(sorted(old))))
+        return spans
+
+    def _unread(self, wired: WiredPiece, old: tuple[int, ...]) -> Unread:
+        node = self.spec.inputs[wired.node]
+        first, last, start = (node.pattern.say(Span(number)) for number in (old[0], old[-1], node.start or 0))
+        many = f"{len(old)} spans before {start} are" if len(old) > 1 else f"{len(old)} span before {start} is"
+        reads = f"`ctd backfill {self.spec.name} {first} {last}` reads {'them' if len(old) > 1 else 'it'}"
+        return Unread(wired.node, old, f"{many} not read (start); {reads}")
+
+    def _nothing(self, wired: WiredPiece) -> str:
+        node = self.spec.inputs[wired.node]
+        since = f" since {node.pattern.say(Span(node.start))} (start)" if node.start is not None else ""
+        return f"no span{since} has arrived yet"
+
+    def _note_arrivals(self, wired: WiredPiece, fact: SpansFact | None, by_span: dict[int, Decision]) -> None:
+        """What came too late for windows or is disputed, and whether it is long ago that anything came."""
+        node, name = self.spec.inputs[wired.node], wired.node
+        disputed = (n for n, d in by_span.items() if isinstance(d, Blocked) and d.outputs)
+        self.decided.disputed[name] = frozenset(disputed)
+        late_ones = late(node, name, self.spec.name, by_span, self.world).items()
+        found = {n: why for n, why in late_ones if not invited(self.world.history, self.spec.name, name, n)}
+        self.decided.late[name] = found
+        for number in found.keys() & by_span.keys():
+            said = f"{by_span[number].because}; windows leave it out: {found[number]}"
+            by_span[number] = replace(by_span[number], because=said)
+        since = silent_from(node, name, self.spec.name, fact, self.world)
+        if since is not None and since <= self.world.now:
+            self.alerts.append(silence(node, name, since))
+            self.decided.silent[name] = self.alerts[-1].because
+        elif since is not None:
+            self.alert_at = min(since, self.alert_at or since)
+
+    def _incomplete(self, wired: WiredPiece, span: SpanFact) -> Decision:
+        """A span that is not complete does not exist for windows; but one that was read before is not gone either."""
+        number, version = span.span.number, span.span.version
+        subject = Subject(wired.node, wired.piece.name, span_key(number, version))
+        if not (span.passing and self._was_read(subject, span)):
+            return Wait(subject, span.because, until=span.ready_at, absent=True)
+        policy = self.spec.inputs[wired.node].on_change
+        stays = kept(policy, self.spec.name, subject, self._identity(wired), span.because, self.world)
+        if stays:
+            return stays
+        return Wait(subject, f"{span.because}; it was read before, so windows wait for it", until=span.ready_at)
+
+    def _was_read(self, subject: Subject, span: SpanFact) -> bool:
+        history = self.world.history
+        if span.span.version is None and self.spec.inputs[subject.node].pattern.versioned:
+            # The folder of all its versions is out of reach.
+            done = history.successes(self.spec.name)
+            return any(e.node == subject.node and e.ingredients.get("span", [])[:1] == [span.span.number] for e in done)
+        tried = history.of_key(self.spec.name, subject.node, subject.piece, subject.key)
+        return any(e.state is State.SUCCEEDED for e in tried)
+
+    def _root(self, wired: WiredPiece, span: SpanFact) -> Decision:
+        subject = Subject(wired.node, wired.piece.name, span_key(span.span.number, span.span.version))
+        if not span.digest:
+            return Wait(subject, f"reading {len(span.files)} files of {span.path} for their digest", busy=True)
+        ingredients = self._identity(wired) | {
+            "content": span.digest,
+            "span": [span.span.number, span.span.version],
+        }
+        wanted = Wanted(
+            self.spec.name,
+            subject,
+            ingredients,
+            {},
+            self.spec.node(wired.node).attempts,
+            new=f"new span, {span.because}",
+            span=span.span.number,
+            version=span.span.version,
+            files=span.files,
+        )
+        policy = self.spec.inputs[wired.node].on_change
+        decision = unless_new_version(policy, wanted, self.world) or decide(wanted, self.world)
+        if isinstance(decision, Run):
+            return replace(decision, revision=revision(self.world.history, self.spec.name, subject, span.digest))
+        return decision
+
+    def _decide(self, wired: WiredPiece, span: int | None) -> Decision:
+        problem = self._problem(wired, span)
+        if problem:
+            return problem
+        inputs = self._inputs(wired, span)
+        return self._push(wired, inputs) if wired.piece.target else self._on(wired, inputs, span)
+
+    def _push(self, wired: WiredPiece, inputs: _Inputs | Held) -> Decision:
+        """The newest model goes to the target, unless it is to have another one."""
+        now = {} if isinstance(inputs, Held) else inputs.artifacts
+        newest = (a for taken in now.values() for a in taken if a.type is ArtifactType.MODEL)
+        said = standing(self.spec.name, wired, self.world)
+        candidate = next(newest, None)
+        alerts = (
+            alert(self.spec.name, wired, said, self.world),
+            canaries.alert(self.spec.name, wired, candidate, self.world.history),
+        )
+        self.alerts += [found for found in alerts if found]
+        held = hold(self.spec.name, wired, candidate, self.world)
+        self.targets[wired.piece.target] = said if held is None else replace(said, hold=held.because)
+        if isinstance(held, Blocked):
+            return held
+        if held is None:
+            return canaries.in_turn(self.spec.name, wired, self._on(wired, inputs, None), self.world)
+        artifacts = inputs_of(held, wired, now, self.world)
+        decision = held.over(
+            self._wanted_on(wired, _Inputs(artifacts, "", False, ()), None), self.spec.name, self.world
+        )
+        return decision if held.untried else canaries.in_turn(self.spec.name, wired, decision, self.world)
+
+    def _on(self, wired: WiredPiece, inputs: _Inputs | Held, span: int | None) -> Decision:
+        """What to do about a piece of work that has these inputs."""
+        subject = Subject(wired.node, wired.piece.name, self._key(wired, span, inputs))
+        if inputs.left_out:
+            self.left_out[subject] = inputs.left_out
+        if isinstance(inputs, Held):
+            if inputs.refused:
+                return Blocked(subject, inputs.because, failed=False)
+            return Wait(subject, inputs.because, stuck=inputs.stuck, follows=True)
+        decision = self._wanted_on(wired, inputs, span)
+        if not isinstance(decision, Run):
+            return decision
+        run = replace(decision, left_out=inputs.left_out)
+        return unless_running(run, self._permitted(self._timely(wired, run, span), wired, span), self.world)
+
+    def _wanted_on(self, wired: WiredPiece, inputs: _Inputs, span: int | None) -> Decision:
+        node = self.spec.node(wired.node)
+        return decide(
+            Wanted(
+                self.spec.name,
+                Subject(wired.node, wired.piece.name, self._key(wired, span, inputs)),
+                self._ingredients(wired, inputs.artifacts),
+                inputs.artifacts,
+                node.attempts,
+                effect=wired.piece.effect,
+                hasty=isinstance(node, TimedNode) and node.supersede == "running",
+                new="" if span is None else "new span",
+                note=inputs.note,
+                held_up=inputs.stuck,
+                span=span,
+            ),
+            self.world,
+        )
+
+    def _timely(self, wired: WiredPiece, run: Run, span: int | None) -> Decision:
+        """The run, unless its data is disputed or its time has not come; with a word on data that is old."""
+        for key in (key for key in run.inputs if wired.piece.takes[key].triggers):
+            artifacts = run.inputs[key]
+            root = self.resolver.root_of(wired.sources[key])
+            disputed = sorted(self.decided.disputed.get(root, frozenset()).intersection(spans_of(artifacts)))
+            if disputed:
+                because = f"{root}: span {disputed[0]} changed after it was read, so nothing new is made of it"
+                return Blocked(run.subject, because, failed=False)
+        silent = self.decided.silent.get(wired.root or "")
+        if silent and span is None:
+            run = replace(run, because=f"{run.because}; {wired.root}: {silent}")
+        node = self.spec.node(wired.node)
+        return in_time(node, run, self.spec.name, self.world) if isinstance(node, TimedNode) else run
+
+    def _permitted(self, decision: Decision, wired: WiredPiece, span: int | None) -> Decision:
+        """The decision; a run with its place in the queue, unless it may not begin."""
+        if not isinstance(decision, Run):
+            return decision
+        if span is not None:
+            decision = self.backfills.queued(wired, decision, span)
+        approval = self.spec.node(decision.subject.node).approval
+        return permitted(decision, self.spec.name, self.world, approval=approval)
+
+    def _problem(self, wired: WiredPiece, span: int | None) -> Blocked | None:
+        """What keeps the piece from being run at all: broken code, a file or target that is not there."""
+        subject = Subject(wired.node, wired.piece.name, self._key(wired, span, None))
+        if wired.module:
+            code = self.world.code.get(wired.module)
+            if code is not None and code.problem:
+                return Blocked(subject, code.problem, "Save the mended file: that alone is enough.")
+        for path in wired.piece.files.values():
+            file = self.world.files.get(path)
+            if file is not None and file.problem:
+                return Blocked(subject, file.problem, "Put the file there, or mend `path:` in the spec.")
+        if wired.piece.target:
+            target = self.world.targets.get(wired.piece.target)
+            if target is None or target.problem:
+                there = ", ".join(sorted(n for n, t in self.world.targets.items() if not t.problem)) or "none"
+                because = target.problem if target else f"no target {wired.piece.target!r} is declared"
+                return Blocked(subject, because, f"Declare it in the targets folder (declared: {there}).")
+        return None
+
+    def _inputs(self, wired: WiredPiece, span: int | None) -> _Inputs | Held:
+        artifacts: dict[str, tuple[Artifact, ...]] = {}
+        notes: list[str] = []
+        left_out: list[LeftOut] = []
+        stuck = False
+        for key in wired.sources:
+            taken = self.resolver.take(wired, key, _ANY if span is None else span)
+            if isinstance(taken, Held):
+                if wired.piece.takes[key].optional and not wired.piece.takes[key].triggers:
+                    continue
+                return taken
+            if taken.artifacts:
+                artifacts[key] = taken.artifacts
+            if wired.piece.takes[key].triggers:
+                notes.append(taken.note)
+                left_out += taken.left_out
+                stuck = stuck or taken.stuck
+        return _Inputs(artifacts, joined(notes), stuck, tuple(dict.fromkeys(left_out)))
+
+    def _identity(self, wired: WiredPiece) -> dict[str, Any]:
+        kind = self.spec.node(wired.node).kind
+        piece = wired.piece
+        name = f"{kind}.{piece.name}" if piece.name and not piece.target else kind
+        found: dict[str, Any] = {"component": f"{name}/{piece.version}", "settings": dict(piece.settings)}
+        if wired.module:
+            code = self.world.code[wired.module]
+            found["code"] = {"strict": code.digest, "module": code.own, "pinned": "pinned"}[piece.code]
+        if piece.packages:
+            found["packages"] = {name: self.world.packages.get(name, "not installed") for name in piece.packages}
+        if piece.files:
+            found["files"] = {name: self.world.files[path].digest for name, path in piece.files.items()}
+        if piece.target:
+            found["target"] = dict(self.world.targets[piece.target].settings)
+        return found
+
+    def _ingredients(self, wired: WiredPiece, artifacts: Artifacts) -> dict[str, Any]:
+        inputs = {
+            key: [[artifact.span, artifact.digest] for artifact in artifacts.get(key, ())]
+            for key, take in wired.piece.takes.items()
+            if take.triggers and key in wired.sources
+        }
+        return self._identity(wired) | {"inputs": inputs}
+
+    def _key(self, wired: WiredPiece, span: int | None, inputs: _Inputs | Held | None) -> str:
+        piece = wired.piece
+        if span is not None:
+            return self._fan(wired)[span].subject.key
+        if piece.target or isinstance(inputs, Held) or inputs is None:
+            return piece.name
+        taken = [a for key, t in piece.takes.items() if t.triggers for a in inputs.artifacts.get(key, ())]
+        spans = sorted(set(spans_of(taken)))
+        about = spans_key(spans) if spans else next((f"{a.type.value.lower()} {a.label}" for a in taken), "")
+        return " ".join(part for part in (piece.name, about) if part)

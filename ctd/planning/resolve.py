@@ -1,0 +1,177 @@
+"""Which artifacts a piece of work takes: selectors applied to what its sources have decided."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
+from ctd.planning.asked import accepted
+from ctd.planning.decided import Decided, Held, Status, Taken, held, outputs_of, status_of
+from ctd.planning.decisions import Decision, Wait
+from ctd.planning.windows import Admission, Gate, admit, choose, complete, window
+from ctd.planning.world import World
+from ctd.specs.pipeline import Source, WiredPiece
+
+
+@dataclass(frozen=True)
+class Resolver:
+    """Resolves inputs of one pipeline against what is decided and the world."""
+
+    pipeline: str
+    decided: Decided
+    world: World
+    work: Mapping[tuple[str, str], WiredPiece]
+    denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
+
+    def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span."""
+        take, source = wired.piece.takes[key], wired.sources[key]
+        match take.select:
+            case EachSpan():
+                return self._single(source, self.decided.by_span[source.node, source.piece][span])
+            case PreviousSpan():
+                return self._previous(wired, source, span)
+            case Alongside():
+                return self._alongside(wired, key, span)
+            case LatestBlessed():
+                return self._blessed(wired, source)
+            case LastMade():
+                return self._last_made(source)
+            case Latest():
+                return self._latest(wired, key)
+            case _:
+                return self._window(wired, key, take.select)
+
+    def _single(self, source: Source, decision: Decision) -> Taken | Held:
+        status = status_of(decision)
+        if status is Status.READY:
+            note = decision.note if isinstance(decision, Wait) else ""
+            return Taken(outputs_of(decision).get(source.output, ()), note, bool(note))
+        return Held(held(decision), status is Status.STUCK)
+
+    def _previous(self, wired: WiredPiece, source: Source, span: int) -> Taken | Held:
+        """What the source made for the newest span before it that is good: bad days are no measure of good ones.
+
+        A validator is its own judge of that, so it goes from the oldest span to the newest.
+        """
+        place = (source.node, source.piece)
+        decisions, gates = self.decided.by_span[place], [self._gate(wired)] if wired.piece.gate else []
+        denied = self.denied.get(self.root_of(source), frozenset())
+        for number in self.decided.before(place, span):
+            admission, why = admit(decisions[number], number, gates)
+            if admission is Admission.LATER:
+                return Held(why)
+            if admission is Admission.YES and number not in denied:
+                return Taken(outputs_of(decisions[number]).get(source.output, ()))
+        return Taken(())
+
+    def _alongside(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """What the source made for the span, or for the newest before it that is accepted; it waits for either."""
+        source = wired.sources[key]
+        root = self.root_of(source)
+        fact = self.world.spans.get(root)
+        # Out of sight is not gone; but where nothing ever came from there is nothing to lose sight of.
+        if fact and fact.problem and self.world.history.latest_success(self.pipeline, root, ""):
+            return Held(f"{root}: {fact.problem}", stuck=True)
+        decisions, gates = self.decided.by_span[source.node, source.piece], tuple(self._gates(wired, key))
+        denied = self.denied.get(root, frozenset())
+        notes: list[str] = []
+        for number in sorted((n for n in decisions if n <= span and n not in denied), reverse=True):
+            admission, why = admit(decisions[number], number, gates)
+            if admission is Admission.LATER:
+                return Held(why)
+            if admission is Admission.YES:
+                return Taken(outputs_of(decisions[number]).get(source.output, ()), joined(notes))
+            notes.append(f"{source.node}: {why}" if why else "")
+        return Taken((), joined(notes))
+
+    def root_of(self, source: Source) -> str:
+        """The node that reads the spans of which a source makes something; empty if it makes nothing of spans."""
+        return self.work[source.node, source.piece].root or ""
+
+    def _blessed(self, wired: WiredPiece, source: Source) -> Taken:
+        candidate = self._candidate(wired)
+        for model in self.world.history.blessed_models(self.pipeline):
+            if (candidate is None or model.id < candidate) and model.uri not in self.world.missing:
+                return Taken((model,))
+        return Taken(())
+
+    def _last_made(self, source: Source) -> Taken:
+        done = self.world.history.latest_success(self.pipeline, source.node, source.piece)
+        made = done.output(source.output) if done else ()
+        return Taken(tuple(a for a in made if self._there(a)))
+
+    def _there(self, artifact: Artifact) -> bool:
+        gone = artifact.uri in self.world.missing or artifact.uri in self.world.unreadable
+        return self.world.history.live(artifact) and not gone
+
+    def _candidate(self, wired: WiredPiece) -> int | None:
+        """The model that is to be compared with the blessed one, if the piece has such an input."""
+        for key, take in wired.piece.takes.items():
+            if take.type is ArtifactType.MODEL and isinstance(take.select, Latest) and key in wired.sources:
+                source = wired.sources[key]
+                decision = self.decided.single.get((source.node, source.piece))
+                artifacts = outputs_of(decision).get(source.output, ()) if decision else ()
+                return artifacts[0].id if artifacts else None
+        return None
+
+    def _latest(self, wired: WiredPiece, key: str) -> Taken | Held:
+        take, source = wired.piece.takes[key], wired.sources[key]
+        if (source.node, source.piece) in self.decided.by_span:
+            return self._window(wired, key, Newest(1))
+        taken = self._single(source, self.decided.single[source.node, source.piece])
+        if take.must_be_blessed and isinstance(taken, Taken):
+            refused = [a for a in taken.artifacts if not a.blessed]
+            if refused:
+                return Held(str(refused[0].properties.get("reason") or f"{source.node}: not blessed"), True, True)
+            model = self._candidate(wired)
+            if model is not None and not all(self._judged(model, a) for a in taken.artifacts):
+                return Held(f"{source.node} has not judged model #{model} yet")
+        return taken
+
+    def _judged(self, model: int, blessing: Artifact) -> bool:
+        """Whether a blessing is of this model, or of one that was the same and is made again."""
+        named = blessing.properties.get("current_model_id", model)
+        mine, judged = (self.world.history.artifact(i) if isinstance(i, int) else None for i in (model, named))
+        return mine is not None and judged is not None and mine.digest == judged.digest
+
+    def _window(self, wired: WiredPiece, key: str, select: Window) -> Taken | Held:
+        source, patient = wired.sources[key], wired.piece.takes[key].triggers
+        place = (source.node, source.piece)
+        if place not in self.decided.by_span:
+            taken = self._single(source, self.decided.single[place])
+            if isinstance(taken, Held):
+                return taken
+            chosen = choose(select, taken.artifacts)
+            numbers = {a.span or 0 for a in taken.artifacts}
+            kept = Taken(chosen, taken.note, taken.stuck)
+            return complete(select, kept, [a.span or 0 for a in chosen], lambda n: n in numbers)
+        decisions = self.decided.by_span[place]
+        root = self.root_of(source)
+        if not decisions and root in self.decided.problems:
+            return Held(f"{root}: {self.decided.problems[root]}")
+        denied = dict.fromkeys(self.denied.get(root, ()), "")  # the spec says so: no news
+        shut_out = {**self.decided.late.get(root, {}), **denied}
+        gates = self._gates(wired, key)
+        return window(select, decisions, source.output, gates, shut_out, patient=patient)
+
+    def _gates(self, wired: WiredPiece, key: str) -> Iterator[Gate]:
+        """The validators of the spans that an input chooses from."""
+        for gate in (self.work[place] for place in wired.gates[key]):
+            yield self._gate(gate)
+
+    def _gate(self, gate: WiredPiece) -> Gate:
+        decisions = self.decided.by_span[gate.id]
+        let_pass = accepted(self.world.history, self.pipeline, gate, decisions)
+        return Gate(gate.node, gate.piece.gate, decisions, let_pass)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Distinct texts in their order."""
+    return "; ".join(dict.fromkeys(part for part in parts if part))
+
+
+def spans_of(artifacts: Iterable[Artifact]) -> Iterator[int]:
+    return (a.span for a in artifacts if a.span is not None)

@@ -1,0 +1,197 @@
+"""Which spans make a window: the selector's, as far as their source and its validators accept them."""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from ctd.core.artifacts import Artifact
+from ctd.core.executions import LeftOut
+from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Window
+from ctd.planning.decided import Held, Status, Taken, held, outputs_of, status_of
+from ctd.planning.decisions import Decision
+
+
+class Admission(enum.Enum):
+    """What becomes of a span that a window would like to have."""
+
+    YES = "yes"
+    LATER = "later"  # on its way
+    ABSENT = "absent"  # not arrived: the window looks further back
+    FAILED = "failed"  # left out until mended
+    QUARANTINED = "quarantined"  # left out by verdict
+    STOP = "stop"  # nothing goes on until it is corrected
+
+
+_KINDS = {
+    Admission.LATER: "on its way",
+    Admission.ABSENT: "not complete",
+    Admission.FAILED: "failed",
+    Admission.QUARANTINED: "quarantined",
+    Admission.STOP: "refused",
+}
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A validator: its decisions by span, and what its refusal means (block, quarantine or warn).
+
+    `accepted` are the spans that a person let pass although it refused them.
+    """
+
+    name: str
+    policy: str
+    decisions: Mapping[int, Decision]
+    accepted: frozenset[int] = frozenset()
+
+
+@dataclass
+class _Found:
+    """What a walk over spans, newest first, has come to."""
+
+    numbers: list[int] = field(default_factory=list)
+    artifacts: list[Artifact] = field(default_factory=list)
+    pending: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+    stuck: bool = False
+
+    def __len__(self) -> int:
+        return len(self.numbers) + len(self.pending)
+
+
+def window(
+    select: Window,
+    decisions: Mapping[int, Decision],
+    output: str,
+    gates: Iterable[Gate],
+    shut_out: Mapping[int, str],
+    *,
+    patient: bool,
+) -> Taken | Held:
+    """The artifacts of the window, spans in ascending order, or why it has to wait.
+
+    `patient` windows wait for spans that are on their way; the others take what is there. Spans that are `shut_out`
+    (denied, or too late) are left out, each with its reason if it has one, unless the window names them.
+    """
+    found, gates = _Found(), tuple(gates)
+    for number in _candidates(select, decisions):
+        if isinstance(select, Newest) and len(found) >= select.count:
+            break
+        admission, why = admit(decisions[number], number, gates)
+        kind = _KINDS.get(admission, "")
+        if number in shut_out and not isinstance(select, Pinned):
+            reason = shut_out[number]
+            admission, why = Admission.QUARANTINED, f"left out span {number}: {reason}" if reason else ""
+            kind = "late" if reason else "denied"
+        if admission is not Admission.YES:
+            found.left_out.append(_left_out(number, kind, why, decisions[number]))
+        match admission:
+            case Admission.YES:
+                found.numbers.append(number)
+                found.artifacts += outputs_of(decisions[number]).get(output, ())
+            case Admission.LATER if patient:
+                found.pending.append(why)
+            case Admission.STOP:
+                return Held(why, stuck=True, refused=True, left_out=tuple(found.left_out))
+            case Admission.FAILED | Admission.QUARANTINED:
+                found.notes += [why] if why else []
+                found.stuck = found.stuck or admission is Admission.FAILED
+            case _:
+                pass
+    if found.pending:
+        more = f", and {len(found.pending) - 1} more" if len(found.pending) > 1 else ""
+        return Held(found.pending[0] + more, left_out=tuple(found.left_out))
+    taken = Taken(in_order(found.artifacts), "; ".join(found.notes), found.stuck, tuple(found.left_out))
+    # What is shut out is no gap, whether it has come or not: nobody waits for it.
+    arrived = {*shut_out, *(n for n, d in decisions.items() if status_of(d) is not Status.ABSENT)}
+    return complete(select, taken, found.numbers, lambda n: n in arrived)
+
+
+def _left_out(span: int, kind: str, why: str, decision: Decision) -> LeftOut:
+    """What to record of a span that is not in the window; the reason without the span's name."""
+    if kind == "denied":
+        return LeftOut(span, kind, "`deny` of the spec names it")
+    for said in (f"left out span {span}: ", f"quarantined span {span}: ", f"span {span}: "):
+        why = why.removeprefix(said)
+    return LeftOut(span, kind, why or decision.because)
+
+
+def admit(decision: Decision, span: int, gates: Iterable[Gate]) -> tuple[Admission, str]:
+    """Whether a span may enter a window, by what its source and its validators say."""
+    status = status_of(decision)
+    if status is Status.ABSENT:
+        return Admission.ABSENT, ""
+    if status is Status.PENDING:
+        return Admission.LATER, held(decision)
+    if status is Status.STUCK:
+        return Admission.FAILED, f"left out span {span}: {held(decision)}"
+    for gate in gates:
+        admission, why = _judge(gate, span)
+        if admission is not Admission.YES:
+            return admission, why
+    return Admission.YES, ""
+
+
+def choose(select: Window, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """The window's part of artifacts that are there already, such as what Transform made."""
+    ordered = in_order(artifacts)
+    wanted = set(_candidates(select, {a.span or 0: None for a in ordered}))
+    chosen = tuple(a for a in ordered if (a.span or 0) in wanted)
+    return chosen[-select.count :] if isinstance(select, Newest) else chosen
+
+
+def complete(select: Window, taken: Taken, numbers: Iterable[int], arrived: Callable[[int], bool]) -> Taken | Held:
+    """The window, if it has all that its selector asks for."""
+    there = sorted(numbers)
+    because = ""
+    if isinstance(select, Pinned):
+        lacking = [str(n) for n in select.spans if n not in there]
+        if lacking:
+            because = f"pinned span {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not there"
+    elif len(taken.artifacts) < select.least:
+        because = f"{len(taken.artifacts)} of {select.least} spans"
+    elif select.consecutive:
+        gap = next((n for n in range(there[0], there[-1]) if not arrived(n)), None)
+        because = f"span {gap} has not arrived, and on_gap says wait" if gap is not None else ""
+    if not because:
+        return taken
+    return Held(f"{because}; {taken.note}" if taken.note else because, taken.stuck, left_out=taken.left_out)
+
+
+def in_order(artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
+    """By span, then by age."""
+    return tuple(sorted(artifacts, key=lambda a: (a.span or 0, a.id)))
+
+
+def _candidates(select: Window, spans: Iterable[int]) -> Iterator[int]:
+    """The spans that the selector would like to have, newest first."""
+    for number in sorted(spans, reverse=True):
+        match select:
+            case Newest() | AllSpans():
+                yield number
+            case Between():
+                if (select.first is None or number >= select.first) and (select.last is None or number <= select.last):
+                    yield number
+            case Pinned():
+                if number in select.spans:
+                    yield number
+
+
+def _judge(gate: Gate, span: int) -> tuple[Admission, str]:
+    decision = gate.decisions.get(span)
+    if decision is None:
+        return Admission.YES, ""
+    status = status_of(decision)
+    if status is Status.PENDING:
+        return Admission.LATER, held(decision)
+    if status is not Status.READY:
+        return Admission.FAILED, f"left out span {span}: {held(decision)}"
+    refused = [a for made in outputs_of(decision).values() for a in made if not a.blessed]
+    if not refused or gate.policy == "warn" or span in gate.accepted:
+        return Admission.YES, ""
+    why = f"span {span}: {gate.name}: {refused[0].properties.get('reason', 'anomalies')}"
+    if gate.policy == "block":
+        return Admission.STOP, why
+    return Admission.QUARANTINED, f"quarantined {why}"
