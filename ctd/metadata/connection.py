@@ -1,0 +1,186 @@
+"""A connection to ML Metadata that is thrown away and opened anew when it breaks.
+
+After one failed commit (a full disk, for instance) a MetadataStore answers every later call with `Transaction already
+open`; only a new one works. So all work comes as a function of the store that looks first what is already there and
+may be called again.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sqlite3
+import threading
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from ml_metadata import errors
+from ml_metadata.metadata_store.metadata_store import MetadataStore
+from ml_metadata.proto import metadata_store_pb2 as pb
+
+from ctd.core.errors import PermanentError, StoreUnavailable
+from ctd.core.timing import backoff
+from ctd.metadata import identity, sqlite_reading
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+READ_ONLY = pb.SqliteMetadataSourceConfig.READONLY
+READ_WRITE = pb.SqliteMetadataSourceConfig.READWRITE
+CREATE = pb.SqliteMetadataSourceConfig.READWRITE_OPENCREATE
+
+_IDENTITY_CONTEXT = pb.ContextType(name="ctd.store", properties={"identity": pb.STRING, "format": pb.INT})
+_FORMAT = 1  # of what `convert` writes; a newer one is refused
+
+_PATIENCE = timedelta(seconds=6)  # with another process's lock
+_OPENINGS = 3  # of a store that breaks again and again
+_BROKEN = (
+    errors.InternalError,
+    errors.FailedPreconditionError,
+    errors.UnavailableError,
+    errors.UnknownError,
+    errors.DataLossError,
+    errors.DeadlineExceededError,
+    errors.ResourceExhaustedError,
+    errors.CancelledError,
+    RuntimeError,  # what opening a store raises
+)
+
+
+class Connection:
+    """Work on the store at `path`, one call at a time. `mode` is one of MLMD's, and never creates a file."""
+
+    def __init__(self, path: Path, mode: int) -> None:
+        self._path = path
+        self._mode = mode
+        self._lock = threading.RLock()
+        self._store: MetadataStore | None = None
+        self._closed = False
+        self._trouble = ""  # said already
+        self._file: tuple[int, int] | None = None  # what was opened last
+        self.run("open", lambda _: None)
+
+    def run(self, what: str, work: Callable[[MetadataStore], T]) -> T:
+        """What `work` returns. It is repeated on a new connection when the old one breaks or another process is busy.
+
+        Raises StoreUnavailable when that does not help, PermanentError when MLMD says that the request is wrong.
+        """
+        with self._lock:
+            started = time.monotonic()
+            for attempt in itertools.count(1):
+                try:
+                    return self._answered(work(self._open()))
+                except errors.AbortedError:
+                    trouble, worth_waiting = "another process holds a lock on it", True
+                except _BROKEN as error:
+                    self._store = None
+                    trouble, worth_waiting = _brief(error), attempt < _OPENINGS
+                except errors.StatusError as error:
+                    raise PermanentError(
+                        f"ML Metadata refused to {what}: {type(error).__name__}: {_brief(error)}",
+                        hint="this is a defect of ctd, or a store changed by hand; please report it with this text",
+                    ) from error
+                if trouble != self._trouble:
+                    log.warning("metadata store does not answer", extra={"doing": what, "why": trouble})
+                self._trouble = trouble
+                if not worth_waiting or time.monotonic() - started > _PATIENCE.total_seconds():
+                    break
+                time.sleep(backoff(attempt, first=_PATIENCE / 100, most=_PATIENCE / 10).total_seconds())
+            raise StoreUnavailable(
+                f"the metadata store {self._path} does not answer (to {what}): {trouble}",
+                hint="free space on its disk, end the process that locks it, or put the file back; "
+                "it is tried again by itself",
+            )
+
+    def read_file(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` finds in the database file itself, past MLMD. Raises Unreadable.
+
+        MLMD's connection is closed before: of two SQLite libraries in one process the one that closes a file takes the
+        other's locks away (sqlite.org/howtocorrupt.html, section 2.2).
+        """
+        with self._lock:
+            self.run("open", lambda _: None)  # or another file than ours might be read
+            self._store = None
+            return sqlite_reading.read(self._path, work)
+
+    def _answered(self, answer: T) -> T:
+        self._trouble = ""
+        return answer
+
+    def close(self) -> None:
+        with self._lock:
+            self._store = None
+            self._closed = True
+
+    def _open(self) -> MetadataStore:
+        if self._closed:
+            raise PermanentError(f"the metadata store {self._path} has been closed")
+        file = _file(self._path)
+        if file != self._file:
+            self._store = None  # moved or replaced: what is open would be written to a file that nobody reads again
+        if self._store is None:
+            try:
+                store = _connect(self._path, self._mode)
+                identity.check(self._path, _identity_in(store, self._path))
+            except PermanentError as error:
+                if self._file is None:
+                    raise
+                raise StoreUnavailable(error.message, hint=error.hint) from error  # it was fine: it may be again
+            self._store, self._file = store, file
+        return self._store
+
+
+def make_store(path: Path, own: str) -> None:
+    """Make an empty store that says whose it is, and leave it closed."""
+    try:
+        store = _connect(path, CREATE)
+        type_id = store.put_context_type(_IDENTITY_CONTEXT)
+        context = pb.Context(type_id=type_id, name="store")
+        context.properties["identity"].string_value = own
+        context.properties["format"].int_value = _FORMAT
+        store.put_contexts([context])
+    except (errors.StatusError, RuntimeError) as error:
+        raise StoreUnavailable(
+            f"cannot make the metadata store {path}: {_brief(error)}",
+            hint="check that the state directory is writable and its disk has free space",
+        ) from error
+
+
+def _connect(path: Path, mode: int) -> MetadataStore:
+    config = pb.ConnectionConfig()
+    config.sqlite.filename_uri = str(path)
+    config.sqlite.connection_mode = mode
+    config.retry_options.max_num_retries = 1  # MLMD's own retries sleep for seconds; ours are in `run`
+    return MetadataStore(config)
+
+
+def _identity_in(store: MetadataStore, path: Path) -> str | None:
+    context = store.get_context_by_type_and_name(_IDENTITY_CONTEXT.name, "store")
+    if context is None:
+        return None
+    written = context.properties["format"].int_value
+    if written > _FORMAT:
+        raise PermanentError(
+            f"{path} was written by a newer ctd (format {written}, this one knows {_FORMAT})",
+            hint="install that version again, or restore the backup made before the upgrade",
+        )
+    return str(context.properties["identity"].string_value)
+
+
+def _file(path: Path) -> tuple[int, int] | None:
+    """What tells the file at a path from all others; None where there is none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _brief(error: Exception) -> str:
+    """The reason alone: MLMD's texts carry the whole request before it and the query behind it."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text.rpartition("Error when executing query: ")[2].partition(" query: ")[0][-300:]

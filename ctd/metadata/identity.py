@@ -1,0 +1,118 @@
+"""Which database belongs to a state directory, so that an emptied, foreign or restored one is never taken for ours.
+
+The same uuid stands in a file beside the database and in a context inside it. A store is made under another name and
+renamed into place last: wherever a crash strikes, the next start either finishes the work or begins it anew.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import uuid
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from ctd.core.errors import PermanentError, StoreUnavailable
+
+IDENTITY = "IDENTITY"
+_RESTORE = "restore both from the same backup, or move the state directory away to start an empty one"
+
+
+def claim(path: Path, make: Callable[[Path, str], None]) -> str:
+    """The identity of the store at `path`. Where there is none yet, `make(path, identity)` makes it, once."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.exists() and not _file(path).exists():
+            _create(path, make)
+        elif not path.exists() and _unborn(path).exists():
+            _rename(_unborn(path), path)  # the last start was killed just before this line
+        return identity_of(path)
+    except OSError as error:
+        raise StoreUnavailable(
+            f"cannot make the metadata store {path}: {error}",
+            hint="check that the state directory is on a mounted, writable disk with free space",
+        ) from error
+
+
+def identity_of(path: Path) -> str:
+    """The identity that the state directory expects of its database. Refuses when one of the two is missing."""
+    file = _file(path)
+    if not path.exists() and not file.exists():
+        raise PermanentError(f"there is no metadata store at {path}", hint="name the state directory with --state")
+    if not file.exists():
+        raise PermanentError(f"{path} is there but {file} is missing: whose store it is cannot be told", hint=_RESTORE)
+    if not path.exists():
+        raise PermanentError(f"{file} is there but its database {path} is missing", hint=_RESTORE)
+    if path.stat().st_size == 0:
+        raise PermanentError(f"{path} is empty (0 bytes)", hint=_RESTORE)
+    identity = file.read_text("ascii", errors="replace").strip()
+    if not identity:
+        raise PermanentError(f"{file} is empty", hint=_RESTORE)
+    return identity
+
+
+def check(path: Path, found: str | None) -> None:
+    """Refuse a database that says it is someone else's."""
+    expected = identity_of(path)
+    if found != expected:
+        says = f"says it is {found}" if found else "carries no identity of ctd"
+        raise PermanentError(
+            f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=_RESTORE
+        )
+
+
+def prepare(path: Path) -> None:
+    """Switch write-ahead logging on and check the pages.
+
+    Only before ML Metadata opens the file: when a second SQLite library of the same process closes a file, the
+    first one loses its locks (sqlite.org/howtocorrupt.html, section 2.2).
+    """
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as database:
+            database.execute("PRAGMA journal_mode=WAL")
+            (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    except sqlite3.OperationalError as error:
+        raise StoreUnavailable(
+            f"cannot open the metadata store {path}: {error}",
+            hint="another process holds a lock on it, or the disk is full or read-only",
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise PermanentError(f"{path} is not an ML Metadata database: {error}", hint=_RESTORE) from error
+    if result != "ok":
+        raise PermanentError(f"{path} is damaged: {result}", hint=_RESTORE)
+
+
+def _create(path: Path, make: Callable[[Path, str], None]) -> None:
+    unborn = _unborn(path)
+    for ending in ("", "-wal", "-shm", "-journal"):
+        unborn.with_name(unborn.name + ending).unlink(missing_ok=True)
+    identity = uuid.uuid4().hex
+    make(unborn, identity)
+    _sync(unborn)
+    draft = path.with_name(IDENTITY + ".new")
+    draft.write_text(identity + "\n", "ascii")
+    _sync(draft)
+    _rename(draft, _file(path))
+    _rename(unborn, path)
+
+
+def _rename(source: Path, target: Path) -> None:
+    source.rename(target)
+    _sync(target.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _file(path: Path) -> Path:
+    return path.with_name(IDENTITY)
+
+
+def _unborn(path: Path) -> Path:
+    return path.with_name(path.name + ".new")
