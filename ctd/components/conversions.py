@@ -1,0 +1,149 @@
+"""A model in another form on its way to a target: made, asked, compared with the SavedModel, then handed over."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ctd.components.api import SERVING_DIR, Work
+from ctd.components.parity import Refused, Report, compare, compare_metrics
+from ctd.components.serving_requests import (
+    Feeds,
+    Signature,
+    last_split_records,
+    load_signatures,
+    missing_inputs,
+    requests,
+)
+from ctd.core.artifacts import Artifact
+from ctd.core.errors import BadInput
+from ctd.deploy.conversion import Form
+from ctd.specs.targets import DEFAULT_LIMITS, TfjsTarget, TfliteTarget
+
+if TYPE_CHECKING:
+    from ctd.components.evaluation_data import Extracts
+    from ctd.components.parity_metrics import Yardstick
+
+_BATCH = 32
+_MOST_RECORDS = 1000
+PARITY_FILE = "parity.json"
+
+
+def converted(work: Work, target: TfliteTarget | TfjsTarget, form: Form, notes: Path) -> Path:
+    """A folder with the files of a version, whose answers were compared; the report goes to `notes`.
+
+    Raises Refused if they are others than the model's own.
+    """
+    model, metrics = work.input("model"), target.parity.metrics
+    signature = _signature(target, load_signatures(str(Path(model.uri, SERVING_DIR))))
+    where = f"target {target.target}"
+    yardstick = _yardstick(where, tuple(metrics), work.optional("evaluation")) if metrics else None
+    asked = _questions(work, signature, target.parity.examples, yardstick)
+    made = Path(tempfile.mkdtemp(prefix="version-"))
+    work.progress(f"converting {signature.name} of model #{model.id} for {target.kind}")
+    form.convert(Path(model.uri, SERVING_DIR), signature.name, made, asked.batches)
+    count = sum(map(_rows, asked.batches))
+    work.progress(f"asking the converted model about {count} examples")
+    report = Report(target.target, model.id, signature.name, count, _limits(target))
+    expected, served = [signature.answer(batch) for batch in asked.batches], form.answers(made, asked.batches)
+    compare(report, expected, served)
+    if yardstick and report.outputs.keys() == expected[0].keys():
+        own, other = (yardstick.measure(asked.labelled, answers) for answers in (expected, served))
+        compare_metrics(report, own, other, metrics)
+    (notes / PARITY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n")
+    if not report.accepted:
+        raise Refused(report)
+    return made
+
+
+def _yardstick(where: str, metrics: Sequence[str], evaluation: Artifact | None) -> Yardstick:
+    from ctd.components.parity_metrics import Yardstick  # noqa: PLC0415  TFMA, which costs as much as TensorFlow
+
+    return Yardstick.of(where, metrics, evaluation)
+
+
+def _signature(target: TfliteTarget | TfjsTarget, there: Mapping[str, Signature]) -> Signature:
+    """The one to convert. Raises BadInput that names those there are."""
+    numeric = sorted(name for name, signature in there.items() if signature.numeric)
+    said = f"signatures of plain numbers: {', '.join(numeric) or 'none'}"
+    name = target.signature or (numeric[0] if len(numeric) == 1 else "")
+    if not name:
+        raise BadInput(
+            f"target {target.target}: it cannot be told which signature to convert; {said}",
+            hint="Name one with `signature:` in the target's file."
+            if numeric
+            else "Export a signature of plain numbers in run_fn: strings and examples do not convert.",
+        )
+    if name not in there:
+        raise BadInput(
+            f"target {target.target}: the model has no signature {name!r}, only {', '.join(sorted(there)) or 'none'}",
+            hint=f"Mend `signature:` of the target, or export it in run_fn; {said}.",
+        )
+    if name not in numeric:
+        raise BadInput(
+            f"target {target.target}: signature {name!r} takes or gives strings, which a {target.kind} cannot",
+            hint=f"Name another with `signature:` of the target, or export one; {said}.",
+        )
+    return there[name]
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Real examples as batches for a signature, and the same ones with their labels if metrics are to be compared."""
+
+    batches: Sequence[Feeds]
+    labelled: Sequence[Extracts] = ()
+
+
+def _questions(work: Work, signature: Signature, most: int, yardstick: Yardstick | None) -> _Asked:
+    """Examples that have all that the signature takes: one alone, then full batches; with labels if there are metrics.
+
+    Raises BadInput if none fits.
+    """
+    unlabelled: BadInput | None = None
+    for key in ("transformed_examples", "examples"):
+        records = last_split_records(work, key, max(most, _MOST_RECORDS))
+        found = list(requests(signature.inputs, records, most))
+        if not found:
+            continue
+        rows = [request.feeds for request in found]
+        parts = [rows[:1], *(rows[start : start + _BATCH] for start in range(1, len(rows), _BATCH))]
+        batches = [{name: np.concatenate([row[name] for row in part]) for name in rows[0]} for part in parts]
+        if yardstick is None:
+            return _Asked(batches)
+        chosen = [records[request.number - 1] for request in found]
+        try:
+            # The model's preprocessing is for raw examples: of transformed ones it would make any label.
+            raw = key == "examples"
+            labelled = yardstick.labels_by(work.input("model"), chosen) if raw else yardstick.labels_in(chosen)
+            return _Asked(batches, labelled)
+        except BadInput as error:
+            unlabelled = unlabelled or error
+    if yardstick and unlabelled:
+        raise BadInput(
+            f"{yardstick.where}: parity.metrics: {unlabelled.message}",
+            hint=f"{unlabelled.hint} Or return it from preprocessing_fn beside the features.",
+        ) from unlabelled
+    missing = missing_inputs(signature.inputs, records) or tuple(signature.inputs)
+    raise BadInput(
+        f"{work.where}: no example has {', '.join(missing)} in the type and shape that {signature.name!r} takes, so "
+        "nothing can be compared",
+        hint="Convert a signature of the features that Transform makes or that the data has.",
+    )
+
+
+def _rows(batch: Feeds) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _limits(target: TfliteTarget | TfjsTarget) -> dict[str, float]:
+    parity = target.parity
+    most = DEFAULT_LIMITS[target.quantization] if parity.max_difference is None else parity.max_difference
+    said = {"max_difference": most, "mean_difference": parity.mean_difference}
+    return {name: value for name, value in said.items() if value is not None}

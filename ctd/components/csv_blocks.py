@@ -1,0 +1,186 @@
+"""CSV files of any size as blocks of columns: read by Arrow where it reads as TFX does, cell by cell elsewhere."""
+
+from __future__ import annotations
+
+import codecs
+import io
+import sys
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from pyarrow import csv as arrow_csv
+
+from ctd.components.csv_columns import Block, block_of
+from ctd.components.csv_examples import TFX, Dialect, header_of, parse_csv, parse_rows, records_of
+from ctd.core.errors import BadInput
+
+_READ = 2 << 20  # bytes of a block: enough for Arrow to be quick, and the examples take several times as much
+_MOST, _ROWS = 32 << 20, 1000  # of tables with thousands of columns
+_LONGEST = 131_072  # bytes of a line in which no cell can be beyond the csv module's limit
+_ORDER = {"little": "le", "big": "be"}[sys.byteorder]
+_RECORD = 200  # bytes that a record may have
+_CELLS = pa.dictionary(pa.int32(), pa.binary())
+
+
+class _Odd(Exception):
+    """There is an error in the file."""
+
+
+def read_blocks(path: str, dialect: Dialect = TFX, size: int | None = None) -> Iterator[Block]:
+    """The rows of a file, in at least one block. Raises BadInput with path and line, OSError."""
+    try:
+        yield from _blocks(path, dialect, size or _size(path))
+    except (BadInput, UnicodeDecodeError, pa.ArrowInvalid, _Odd) as error:
+        # On which line, and all that can be said of it, comes of reading the file as a whole.
+        parse_csv(Path(path).read_bytes(), path, dialect)
+        raise BadInput(f"{path}: {error}", hint="Was the file changed while it was read?") from error
+
+
+def _size(path: str) -> int:
+    """Bytes to read at once: so many rows that what each column costs per block counts for little."""
+    with Path(path).open("rb") as file:
+        return min(max(_READ, _ROWS * len(file.readline(_MOST))), _MOST)
+
+
+def _blocks(path: str, dialect: Dialect, size: int) -> Iterator[Block]:
+    header: Sequence[str] = ()
+    for piece in _pieces(path, dialect, size):
+        if b"\0" in piece:
+            raise _Odd("a zero byte")
+        rows = piece
+        if not header:
+            header, rows = _header(piece, path, dialect)
+        yield _block(rows, header, path, dialect)
+    if not header:
+        raise _Odd("the file is empty")
+
+
+def _header(piece: bytes, path: str, dialect: Dialect) -> tuple[Sequence[str], bytes]:
+    """The names of the columns, and what comes after them."""
+    record, _ = next(records_of(io.StringIO(piece.decode(), newline="\n"), path, dialect))
+    rows = parse_rows([record], [1], path, dialect)
+    if not dialect.columns:
+        return header_of(rows, path, dialect), piece[len(record.encode()) :]
+    if tuple(rows[0]) == dialect.columns:
+        raise _Odd("the file has a header")
+    return dialect.columns, piece
+
+
+def _block(piece: bytes, header: Sequence[str], path: str, dialect: Dialect) -> Block:
+    text = piece.decode()
+    if not piece.strip(b"\r\n"):
+        block = block_of(header, [])
+    elif _for_arrow(piece, dialect):
+        block = _by_arrow(piece, header, dialect)
+    else:
+        records, lines = zip(*records_of(io.StringIO(text, newline="\n"), path, dialect), strict=True)
+        rows = [row for row in parse_rows(records, lines, path, dialect) if row]
+        if any(len(row) != len(header) for row in rows):
+            raise _Odd("rows of different lengths")
+        block = block_of(header, rows)
+    return block.without(dialect.nulls)
+
+
+def _by_arrow(piece: bytes, header: Sequence[str], dialect: Dialect) -> Block:
+    names = [str(number) for number in range(len(header))]
+    quoted = bool(dialect.quote) and dialect.quote.encode() in piece
+    table = arrow_csv.read_csv(
+        pa.BufferReader(piece),
+        arrow_csv.ReadOptions(column_names=names, block_size=len(piece) + 1, use_threads=False),
+        arrow_csv.ParseOptions(
+            delimiter=dialect.delimiter,
+            quote_char=dialect.quote if quoted else False,
+            double_quote=False,
+            newlines_in_values=quoted,
+        ),
+        arrow_csv.ConvertOptions(
+            check_utf8=False, column_types=dict.fromkeys(names, _CELLS), null_values=[], strings_can_be_null=False
+        ),
+    )
+    columns = [column.combine_chunks() for column in table.columns]
+    return Block(dict(zip(header, columns, strict=True)), table.num_rows)
+
+
+def _for_arrow(piece: bytes, dialect: Dialect) -> bool:
+    """Whether Arrow reads these lines as the csv module does."""
+    if not _plain(dialect) or piece.count(b"\r") != piece.count(b"\r\n"):
+        return False
+    content = np.frombuffer(piece, np.uint8)
+    ends = np.flatnonzero(content == ord("\n"))
+    if np.diff(ends, prepend=-1, append=len(content)).max() > _LONGEST:
+        return False
+    quotes = np.flatnonzero(content == ord(dialect.quote)) if dialect.quote else np.array([])
+    if not len(quotes):
+        return True
+    # Each quote at the beginning or the end of a cell: none within it, or doubled, or after a blank.
+    before = np.concatenate([[ord("\n")], content])[quotes[::2]]
+    after = np.concatenate([content, [ord("\n")]])[quotes[1::2] + 1]
+    return (
+        len(quotes) % 2 == 0
+        and bool(np.isin(before, [ord(dialect.delimiter), ord("\n")]).all())
+        and bool(np.isin(after, [ord(dialect.delimiter), ord("\n"), ord("\r")]).all())
+    )
+
+
+def _plain(dialect: Dialect) -> bool:
+    return not dialect.escape and dialect.delimiter.isascii() and dialect.quote.isascii()
+
+
+def _pieces(path: str, dialect: Dialect, size: int) -> Iterator[bytes]:
+    """The text of a file in UTF-8, cut between records."""
+    if not _plain(dialect):
+        with Path(path).open(encoding=_codec(path, dialect), newline="\n") as lines:
+            records = (record for record, _ in records_of(lines, path, dialect))
+            while piece := "".join(islice(records, size // _RECORD + 1)):
+                yield piece.encode()
+        return
+    rest, enough = b"", 0
+    for chunk in _utf8(path, dialect, size):
+        rest += chunk
+        if len(rest) < enough:
+            continue
+        end = _border(rest, dialect.quote.encode())
+        if end:
+            yield rest[:end]
+            rest, enough = rest[end:], 0
+        else:
+            enough = 2 * len(rest)  # a record of many lines, or quotes that never close
+    if rest:
+        yield rest
+
+
+def _utf8(path: str, dialect: Dialect, size: int) -> Iterator[bytes]:
+    if dialect.encoding != "utf-8":
+        with Path(path).open(encoding=_codec(path, dialect), newline="\n") as text:
+            while said := text.read(size):
+                yield said.encode()
+        return
+    with Path(path).open("rb") as file:
+        begin = file.read(size).removeprefix(codecs.BOM_UTF8)
+        while begin:
+            yield begin
+            begin = file.read(size)
+
+
+def _codec(path: str, dialect: Dialect) -> str:
+    if dialect.encoding == "utf-8":
+        return "utf-8-sig"
+    if dialect.encoding == "utf-16":
+        with Path(path).open("rb") as file:
+            # As bytes.decode takes text without a mark; a reader of files refuses it.
+            return "utf-16" if file.read(2) in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) else f"utf-16-{_ORDER}"
+    return dialect.encoding
+
+
+def _border(data: bytes, quote: bytes) -> int:
+    """Where the last record in the data ends; 0 if none does."""
+    end = data.rfind(b"\n") + 1
+    if not end or not quote or data.count(quote, 0, end) % 2 == 0:
+        return end
+    content = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(content == ord("\n"))
+    closed = ends[np.searchsorted(np.flatnonzero(content == ord(quote)), ends) % 2 == 0]
+    return int(closed[-1]) + 1 if len(closed) else 0

@@ -1,0 +1,283 @@
+"""The sums under TFMA's metrics, made by numpy for all examples at once.
+
+TFMA's combiners take one example at a time, and most of that is finding label, prediction and weight. Where these are
+one number each, what the commonest combiners add up can be added up at once; what is made of the sums is TFMA's own.
+Whatever is not so simple has no `Numbers`, or no `Total`, and goes through the combiner itself. All of this reaches
+into private parts of TFMA, which has no other way in; tests hold the results against those of its own pipeline.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow_model_analysis as tfma
+from numpy.typing import NDArray
+from tensorflow_model_analysis import constants
+from tensorflow_model_analysis.contrib.aggregates import binary_confusion_matrices as entries
+from tensorflow_model_analysis.metrics import (
+    binary_confusion_matrices,
+    calibration,
+    calibration_histogram,
+    cross_entropy_metrics,
+    example_count,
+    mean_regression_error,
+    metric_util,
+)
+
+from ctd.components.evaluation_data import Extracts
+
+Array = NDArray[Any]
+Metrics = dict[Any, Any]
+# The metrics of the examples with these row numbers.
+Total = Callable[[Array], Metrics]
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Label, prediction and weight of every example: three arrays of shape [N], finite, in the types they came in."""
+
+    labels: Array
+    predictions: Array
+    weights: Array | None
+
+    @classmethod
+    def of(cls, batches: Sequence[Extracts], config: tfma.EvalConfig, model: str) -> Numbers | None:
+        """Those of one model, by the name that metrics have it; nothing if an example has more than one number."""
+        several = len(config.model_specs) > 1
+        spec = next((s for s in config.model_specs if s.name == model or not several), None)
+
+        def column(key: str, output: str = "") -> Array | None:
+            values = [batch.get(key) for batch in batches]
+            if several:
+                values = [value.get(model) if isinstance(value, Mapping) else value for value in values]
+            if output:
+                values = [value.get(output) if isinstance(value, Mapping) else value for value in values]
+            if not all(_is_column(value, batch) for value, batch in zip(values, batches, strict=True)):
+                return None
+            return np.concatenate([np.ravel(value) for value in values if value is not None])
+
+        labels = column(constants.LABELS_KEY)
+        predictions = column(constants.PREDICTIONS_KEY, spec.prediction_key if spec else "")
+        weights = column(constants.EXAMPLE_WEIGHTS_KEY)
+        weightless = not any(constants.EXAMPLE_WEIGHTS_KEY in batch for batch in batches)
+        if labels is None or predictions is None or (weights is None and not weightless):
+            return None
+        return cls(labels, predictions, weights)
+
+    def weighted(self, yes: bool) -> Array:
+        """The weights that a combiner sees, which may not ask for them; in float64, as it adds them up."""
+        weights = self.weights if yes and self.weights is not None else np.ones(len(self.labels))
+        return weights.astype(np.float64)
+
+
+def _is_column(value: Any, batch: Extracts) -> bool:
+    rows = len(batch[constants.INPUT_KEY])
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype.kind in "fiu"
+        and value.shape in ((rows,), (rows, 1))
+        and bool(np.isfinite(value).all())
+    )
+
+
+def total_of(combiner: Any, numbers: Numbers | None) -> Total | None:
+    """How to compute what the combiner would give for some examples; nothing if only it can."""
+    make = _TOTALS.get(type(combiner))
+    if make is None and isinstance(combiner, mean_regression_error._MeanRegressionErrorCombiner):
+        make = _mean_error
+    if make is None or numbers is None:
+        return None
+    key = getattr(combiner, "_key", getattr(combiner, "_metric_key", None))
+    simple = not (key and (key.sub_key or key.output_name)) and not getattr(combiner, "_output_name", "")
+    asked = [getattr(combiner, name, None) for name in ("_aggregation_type", "_class_weights", "_example_id_key")]
+    return make(combiner, numbers) if simple and not any(asked) else None
+
+
+def _count(combiner: Any, numbers: Numbers) -> Total:
+    weights = numbers.weighted(combiner._example_weighted)
+    return lambda rows: combiner.extract_output(float(weights[rows].sum()))
+
+
+def _means(combiner: Any, numbers: Numbers) -> Total:
+    weights = numbers.weighted(combiner._example_weighted)
+    labels, predictions = numbers.labels * weights, numbers.predictions * weights
+
+    def total(rows: Array) -> Metrics:
+        sums = combiner.create_accumulator()
+        sums.total_weighted_labels = float(labels[rows].sum())
+        sums.total_weighted_predictions = float(predictions[rows].sum())
+        sums.total_weighted_examples = float(weights[rows].sum())
+        return dict(combiner.extract_output(sums))
+
+    return total
+
+
+def _mean_error(combiner: Any, numbers: Numbers) -> Total:
+    """The combiner's own error of each example, once for all slices."""
+    weights = numbers.weighted(combiner._example_weighted)
+    pairs = zip(numbers.labels[:, None], numbers.predictions[:, None], strict=True)
+    errors = np.array([float(combiner._regression_error(*pair)) for pair in pairs])
+    known = ~np.isnan(errors)
+
+    def total(rows: Array) -> Metrics:
+        rows = rows[known[rows]]
+        sums = combiner.create_accumulator()
+        sums.total_regression_error = float((errors[rows] * weights[rows]).sum())
+        sums.total_example_weights = float(weights[rows].sum())
+        return dict(combiner.extract_output(sums))
+
+    return total
+
+
+def _cross_entropy(combiner: Any, numbers: Numbers) -> Total:
+    weights = numbers.weighted(combiner._example_weighted)
+    pairs = zip(numbers.labels[:, None], numbers.predictions[:, None], strict=True)
+    entropies = np.array([float(combiner._cross_entropy(*pair)) for pair in pairs])
+
+    def total(rows: Array) -> Metrics:
+        sums = combiner.create_accumulator()
+        sums.total_cross_entropy = float((entropies[rows] * weights[rows]).sum())
+        sums.total_example_weights = float(weights[rows].sum())
+        return dict(combiner.extract_output(sums))
+
+    return total
+
+
+def _confusion(combiner: Any, numbers: Numbers) -> Total | None:
+    extract = combiner._extract_label_prediction_and_weight
+    if extract is not metric_util.to_label_prediction_example_weight:
+        return None
+    weights = numbers.weighted(combiner._example_weighted)
+    fractional = combiner._enable_fractional_labels
+    if fractional and not _within_one(numbers.labels):
+        return None
+    labels, predictions = numbers.labels.astype(np.float64), numbers.predictions.astype(np.float64)
+    thresholds = combiner._binary_confusion_matrices._thresholds
+
+    def total(rows: Array) -> Metrics:
+        found = {}
+        for threshold in thresholds:
+            above, share = predictions[rows] > threshold, labels[rows]
+            yes = weights[rows] * (share if fractional else share > threshold)
+            no = weights[rows] - yes
+            cells = (yes[above], no[~above], no[above], yes[~above])
+            matrix = entries.Matrix(*(float(cell.sum()) for cell in cells))
+            found[threshold] = entries._ThresholdEntry(matrix, [], [], [], [])
+        return dict(combiner.extract_output(found))
+
+    return total
+
+
+def _histogram(combiner: Any, numbers: Numbers) -> Total | None:
+    weights = numbers.weighted(combiner._example_weighted)
+    fractional = combiner._fractional_labels
+    if not combiner._prediction_based_bucketing or (fractional and not _within_one(numbers.labels)):
+        return None
+    labels, predictions = (values.astype(np.float64) for values in (numbers.labels, numbers.predictions))
+    last = combiner._num_buckets + 1
+    place = (predictions - combiner._left) / combiner._range * combiner._num_buckets + 1
+    buckets = np.clip(place, 0, last).astype(np.int64)
+    sums = (labels * weights, predictions * weights, weights)
+
+    def total(rows: Array) -> Metrics:
+        # Examples without weight make no bucket where labels are split, and an empty one elsewhere.
+        rows = rows[weights[rows] != 0] if fractional else rows
+        ids, places = np.unique(buckets[rows], return_inverse=True)
+        return {combiner._key: Bins(ids, *(np.bincount(places, s[rows], len(ids)) for s in sums))}
+
+    return total
+
+
+def _within_one(labels: Array) -> bool:
+    return bool(((labels >= 0) & (labels <= 1)).all())
+
+
+_TOTALS: Mapping[type, Callable[[Any, Numbers], Total | None]] = {
+    example_count._ExampleCountCombiner: _count,
+    calibration._WeightedLabelsPredictionsExamplesCombiner: _means,
+    cross_entropy_metrics._BinaryCrossEntropyCombiner: _cross_entropy,
+    binary_confusion_matrices._BinaryConfusionMatrixCombiner: _confusion,
+    calibration_histogram._CalibrationHistogramCombiner: _histogram,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Bins(Sequence[Any]):
+    """A histogram of TFMA's, kept as columns: a list of ten thousand buckets is slow to make and to walk."""
+
+    ids: Array
+    labels: Array
+    predictions: Array
+    examples: Array
+
+    @classmethod
+    def of(cls, histogram: Sequence[Any]) -> Bins:
+        if isinstance(histogram, Bins):
+            return histogram
+        rows = [(b.bucket_id, b.weighted_labels, b.weighted_predictions, b.weighted_examples) for b in histogram]
+        ids, *sums = np.array(rows, np.float64).reshape(-1, 4).T
+        return cls(ids.astype(np.int64), *sums)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return list(self)[index]
+        sums = (float(column[index]) for column in (self.labels, self.predictions, self.examples))
+        return calibration_histogram.Bucket(int(self.ids[index]), *sums)
+
+
+def rebin(
+    thresholds: Sequence[float],
+    histogram: Sequence[Any],
+    num_buckets: int = calibration_histogram.DEFAULT_NUM_BUCKETS,
+    left: float = 0.0,
+    right: float = 1.0,
+) -> Bins:
+    """What TFMA's function of this name gives, for columns."""
+    bins = Bins.of(histogram)
+    starts = (bins.ids - 1) / num_buckets * (right - left) + left
+    starts = np.where(bins.ids == 0, -np.inf, np.where(bins.ids >= num_buckets + 1, np.inf, starts))
+    places = np.searchsorted(thresholds, starts, side="right") - 1
+    sums = (bins.labels, bins.predictions, bins.examples)
+    size = len(thresholds)
+    return Bins(np.arange(size), *(np.bincount(np.maximum(places, 0), column, size) for column in sums))
+
+
+def confusion_matrices(thresholds: list[float], histogram: Sequence[Any]) -> Any:
+    """What TFMA's `_histogram_to_binary_confusion_matrices` gives, for columns."""
+    bins = Bins.of(histogram)
+    positive, negative = bins.labels, bins.examples - bins.labels
+    first = 1 if (thresholds[0] >= 0 or len(thresholds) == 1) and len(bins) > 1 else 0
+    cut = slice(first, first + len(thresholds))
+    tp, fp = (np.cumsum(side[::-1])[::-1][cut] for side in (positive, negative))
+    fn, tn = (np.concatenate([[0.0], np.cumsum(side[:-1])])[cut] for side in (positive, negative))
+    beyond = np.asarray(thresholds)[: len(tp)] >= 1.0 + binary_confusion_matrices._EPSILON
+    tp, fp = np.where(beyond, 0.0, tp), np.where(beyond, 0.0, fp)
+    fn, tn = np.where(beyond, tp[:1], fn), np.where(beyond, fp[:1], tn)
+    return binary_confusion_matrices.Matrices(thresholds, tp.tolist(), tn.tolist(), fp.tolist(), fn.tolist())
+
+
+@contextlib.contextmanager
+def columns_for_histograms() -> Iterator[None]:
+    """Have TFMA derive its confusion matrices from columns; its own loops take longer than all the rest.
+
+    They are called by closures of TFMA's, which find them in these modules and can be given no others.
+    """
+    places = (
+        (calibration_histogram, "rebin", rebin),
+        (binary_confusion_matrices, "_histogram_to_binary_confusion_matrices", confusion_matrices),
+    )
+    own = [getattr(module, name) for module, name, _ in places]
+    try:
+        for module, name, quick in places:
+            setattr(module, name, quick)
+        yield
+    finally:
+        for (module, name, _), function in zip(places, own, strict=True):
+            setattr(module, name, function)

@@ -1,0 +1,260 @@
+"""Measures the candidate, and the latest blessed model beside it, on slices of the newest examples with TFMA.
+
+The evaluation is in TFMA's own format, for its viewers, with `metrics.json` beside it for everyone else. It judges
+nothing: limits are the verdict's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import apache_beam as beam
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from apache_beam.options.pipeline_options import PipelineOptions
+from google.protobuf import json_format, text_format
+from tensorflow_model_analysis import constants
+from tensorflow_model_analysis.proto import config_pb2, metrics_for_slice_pb2
+from tensorflow_model_analysis.utils import config_util
+from tensorflow_model_analysis.writers import metrics_plots_and_validations_writer as writers
+from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
+from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
+
+from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split_files, user_code
+from ctd.components.evaluation_data import Examples, Extracts, Inference, Subject, no_feature, together
+from ctd.components.evaluation_metrics import Computations, class_names, measure
+from ctd.components.examples_io import read_split
+from ctd.components.metadata_files import schema_of
+from ctd.core.artifacts import Artifact, Value
+from ctd.core.errors import BadInput, PermanentError
+from ctd.core.fingerprints import digest_of
+from ctd.specs.evaluator import EvaluatorSpec
+from ctd.specs.metric_names import ALWAYS_MEASURED
+
+_CANDIDATE, _BASELINE = tfma.CANDIDATE_KEY, tfma.BASELINE_KEY
+(_COUNT,) = ALWAYS_MEASURED
+_METRICS_HINT = (
+    "Do the metrics suit label and predictions, and are their `config:` as their classes take it? Metrics need numbers "
+    "for labels, of one class or several as their names say. The whole traceback is in the execution's log."
+)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A model with what it made of all batches of examples."""
+
+    subject: Subject
+    batches: Sequence[Extracts]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """On which examples models are measured, and where that is written."""
+
+    work: Work
+    files: Sequence[str]
+    examples: Examples
+    output: Path
+
+    @property
+    def spec(self) -> EvaluatorSpec:
+        return self.work.spec(EvaluatorSpec)
+
+
+def run(work: Work) -> Outputs:
+    """Evaluate on the given splits of all given spans."""
+    spec = work.spec(EvaluatorSpec)
+    model, baseline = work.input("model"), work.optional("baseline_model")
+    for artifact in work.inputs("examples"):
+        check_payload(work, artifact)
+    files = [file for artifact in work.inputs("examples") for s in spec.splits for file in split_files(artifact, s)]
+    evaluation = Evaluation(work, files, _examples(work, files), work.output("evaluation"))
+    candidate = _inferred(evaluation, _CANDIDATE, model)
+    _check_slices(evaluation, candidate)
+    skipped, rows = "", []
+    if baseline:
+        try:
+            rows = _measure(evaluation, [candidate, _inferred(evaluation, _BASELINE, baseline)])
+        except PermanentError as error:
+            # An old model that no longer fits must not keep new ones out.
+            skipped = f"baseline #{baseline.id} not compared: {error.message}"
+    rows = rows or _measure(evaluation, [candidate])
+    (evaluation.output / METRICS_FILE).write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
+    compared = None if skipped else baseline
+    digest = digest_of({"metrics": rows, "models": [model.digest, compared.digest if compared else None]})
+    properties = _properties(model, compared, skipped)
+    return {"evaluation": [work.made(evaluation.output, digest=digest, like=None, **properties)]}
+
+
+def _examples(work: Work, files: Sequence[str]) -> Examples:
+    records, schema = read_split(files), work.optional("schema")
+    if not records:
+        raise BadInput(
+            f"{work.where}: there are no examples in {', '.join(work.spec(EvaluatorSpec).splits)}",
+            hint="Name other `splits:` of the evaluator, or a longer `window:`.",
+        )
+    return Examples.of(records, schema_of(schema) if schema else None)
+
+
+def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
+    """What one model makes of the examples. Raises ComponentFailed where it fails."""
+    evaluation.work.progress(f"{len(evaluation.examples.records)} examples: the {name}")
+    subject = Subject.of(name, model, evaluation.spec, evaluation.examples.features)
+    batches = list(evaluation.examples.batches())
+    with user_code(f"{evaluation.work.where}: the {name} model"):
+        inference = Inference(subject)
+        return Measured(subject, [inference(batch) for batch in batches])
+
+
+def _check_slices(evaluation: Evaluation, candidate: Measured) -> None:
+    """Raises BadInput for a slice by what no example has: its limits would hold on nothing."""
+    known = set(evaluation.examples.features)
+    for batch in candidate.batches:
+        known |= batch[constants.FEATURES_KEY].keys() | (batch.get(constants.TRANSFORMED_FEATURES_KEY) or {}).keys()
+    for feature in (feature for features in evaluation.spec.slices for feature in features):
+        if feature not in known:
+            raise no_feature(f"{feature!r}, which examples are sliced by,", "slices", candidate.batches[0])
+
+
+def _measure(evaluation: Evaluation, models: Sequence[Measured]) -> list[dict[str, Any]]:
+    """The rows of metrics.json: slices of the candidate first, the whole before its parts."""
+    subjects = [model.subject for model in models]
+    config = _config(evaluation.spec, subjects)
+    evaluation.work.progress(f"{len(evaluation.examples.records)} examples: metrics of {len(models)} models")
+    with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
+        computations = Computations.of(config, evaluation.examples.schema)
+        if computations.needs_pipeline:
+            found = _by_pipeline(evaluation, subjects, config)
+        else:
+            found = _here(evaluation, models, config, computations)
+        names = class_names(config)
+    rows = [row for slice_metrics in found for row in _rows(slice_metrics, names)]
+    return sorted(rows, key=lambda row: (row["model"] != _CANDIDATE, row["slice"] != [], str(row["slice"])))
+
+
+def _properties(model: Artifact, compared: Artifact | None, skipped: str) -> dict[str, Value]:
+    properties: dict[str, Value] = {"current_model": model.uri, "current_model_id": model.id}
+    if compared:
+        properties |= {"baseline_model": compared.uri, "baseline_model_id": compared.id}
+    if skipped:
+        properties["baseline_skipped"] = skipped
+    return properties
+
+
+def _config(spec: EvaluatorSpec, subjects: Sequence[Subject]) -> tfma.EvalConfig:
+    """The spec in TFMA's words, without limits."""
+    metrics = [
+        tfma.MetricConfig(class_name=name, config=json.dumps(limit.config) if limit.config else "")
+        for name, limit in spec.metrics.items()
+        if name != _COUNT
+    ]
+    config = tfma.EvalConfig(
+        model_specs=[subject.spec for subject in subjects],
+        slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in spec.slices],
+        metrics_specs=[
+            # How many examples there are, whatever they weigh.
+            tfma.MetricsSpec(metrics=[tfma.MetricConfig(class_name=_COUNT)], example_weights={"unweighted": True}),
+            *([tfma.MetricsSpec(metrics=metrics)] if metrics else []),
+        ],
+    )
+    # The metrics a Keras model was compiled with are not asked for, and only Keras 2 models bring theirs.
+    config.options.include_default_metrics.value = False
+    return config_util.update_eval_config_with_defaults(config, has_baseline=len(subjects) > 1)
+
+
+def _here(
+    evaluation: Evaluation, models: Sequence[Measured], config: tfma.EvalConfig, computations: Computations
+) -> list[Any]:
+    """The metrics of each slice, computed in this process and written as TFMA writes them."""
+    parts = zip(*(model.batches for model in models), strict=True)
+    batches = (together({m.subject.name: b for m, b in zip(models, part, strict=True)}) for part in parts)
+    found = measure(batches, config, computations).items()
+    metrics = [writers.convert_slice_metrics_to_proto((key, _only(values, plots=False)), None) for key, values in found]
+    plots = [writers.convert_slice_plots_to_proto((key, _only(values, plots=True)), None) for key, values in found]
+    _write(evaluation.output / f"{constants.METRICS_KEY}-00000-of-00001.tfrecord", metrics)
+    _write(evaluation.output / f"{constants.PLOTS_KEY}-00000-of-00001.tfrecord", plots)
+    subjects = [model.subject for model in models]
+    said = config_pb2.EvalRun(
+        eval_config=config,
+        version=tfma.version.VERSION,
+        data_location=",".join(evaluation.files),
+        file_format="tfrecords",
+        model_locations={name: str(subject.path) for name, subject in _named(config, subjects)},
+    )
+    (evaluation.output / "eval_config.json").write_text(json_format.MessageToJson(said))
+    return metrics
+
+
+def _by_pipeline(evaluation: Evaluation, subjects: Sequence[Subject], config: tfma.EvalConfig) -> list[Any]:
+    """The same by TFMA's Beam pipeline: slower, for metrics that look at more than labels and predictions."""
+    schema = evaluation.examples.schema
+    source = TFExampleRecord(
+        list(evaluation.files),
+        schema=schema,
+        raw_record_column_name=tfma.ARROW_INPUT_COLUMN,
+        telemetry_descriptors=["ctd", "Evaluator"],
+    )
+    adapter = TensorAdapterConfig(source.ArrowSchema(), source.TensorRepresentations()) if schema else None
+    # Without flags of its own, Beam reads those of the process.
+    with beam.Pipeline(options=PipelineOptions([])) as pipeline:
+        _ = (
+            pipeline
+            | source.BeamSource()
+            | tfma.ExtractEvaluateAndWriteResults(
+                eval_config=config,
+                eval_shared_model=[subject.shared_model(config, name) for name, subject in _named(config, subjects)],
+                output_path=str(evaluation.output),
+                display_only_data_location=",".join(evaluation.files),
+                display_only_file_format="tfrecords",
+                tensor_adapter_config=adapter,
+                schema=schema,
+            )
+        )
+    return list(writers.load_and_deserialize_metrics(str(evaluation.output)))
+
+
+def _named(config: tfma.EvalConfig, subjects: Sequence[Subject]) -> Iterator[tuple[str, Subject]]:
+    """Models by the names that TFMA gives them: a single one has none."""
+    return zip((spec.name for spec in config.model_specs), subjects, strict=True)
+
+
+def _only(values: dict[Any, Any], *, plots: bool) -> dict[Any, Any]:
+    return {key: value for key, value in values.items() if isinstance(key, tfma.metrics.PlotKey) == plots}
+
+
+def _write(path: Path, messages: Iterable[Any]) -> None:
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for message in messages:
+            writer.write(message.SerializeToString())
+
+
+def _rows(found: metrics_for_slice_pb2.MetricsForSlice, names: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """The plain numbers of one slice, one row for each model."""
+    keys = [[part.column, _slice_value(part)] for part in found.slice_key.single_slice_keys]
+    by_model: dict[str, dict[str, float | None]] = {}
+    for item in found.metric_keys_and_values:
+        if item.key.is_diff or item.value.WhichOneof("type") != "double_value":
+            continue
+        metrics = by_model.setdefault(item.key.model_name or _CANDIDATE, {})
+        name = names.get(item.key.name, item.key.name)
+        # A metric asked for at several places, as precision in the top k, has a number for each.
+        name = (
+            name if name not in metrics else f"{name} {text_format.MessageToString(item.key.sub_key, as_one_line=True)}"
+        )
+        value = item.value.double_value.value
+        metrics[name] = value if math.isfinite(value) else None
+    for model, metrics in by_model.items():
+        yield {"slice": keys, "model": model, "metrics": metrics, "examples": round(metrics[_COUNT] or 0)}
+
+
+def _slice_value(part: Any) -> str | int | float:
+    kind = part.WhichOneof("kind")
+    if kind == "bytes_value":
+        return str(part.bytes_value.decode(errors="backslashreplace"))
+    value: int | float = getattr(part, kind)
+    return value

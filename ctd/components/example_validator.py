@@ -1,0 +1,164 @@
+"""ExampleValidator: does a span look as the schema says, much like the span before, and like serving data?
+
+Anomalies are its result and not its failure: what they mean for the span is the planner's to say.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from tensorflow_data_validation import validate_statistics
+from tensorflow_metadata.proto.v0.schema_pb2 import FeatureType, Schema
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+
+from ctd.components.api import Outputs, Work, split_names
+from ctd.components.custom_validations import evaluate
+from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, unmeasured
+from ctd.components.metadata_files import ANOMALIES_FILE, blanks_as_missing, schema_of, statistics_of, write_message
+from ctd.core.artifacts import Artifact
+from ctd.core.errors import BadInput
+from ctd.specs.hints import listed
+from ctd.specs.validation import ExampleValidatorSpec
+
+_MEASURED = {"previous_statistics": "drift", "serving_statistics": "skew"}  # inputs are called as TFDV's arguments
+
+
+def run(work: Work) -> Outputs:
+    """Make `anomalies` of `statistics`, split by split, and say in its properties whether the span is good."""
+    statistics, spec = work.input("statistics"), work.spec(ExampleValidatorSpec)
+    schema = with_limits(schema_of(work.input("schema")), spec, work.where)
+    _check_environment(schema, spec.environment, work.where)
+    validator = _Validator(work, spec, schema)
+    directory = work.output("anomalies")
+    anomalies, found = {}, {}
+    for split in split_names(statistics):
+        work.progress(f"validating split {split}")
+        anomalies[split], found[split] = validator.judge(split)
+        write_message(directory, split, ANOMALIES_FILE, anomalies[split])
+    made = work.made(
+        directory,
+        digest=digest_of_findings(anomalies),
+        like=statistics,
+        split_names=json.dumps(list(found)),
+        blessed=int(not any(f.errors for f in found.values())),
+        blessed_splits=json.dumps({split: int(not f.errors) for split, f in found.items()}),
+        anomalies=sum(len(f.errors) for f in found.values()),
+        warnings=sum(len(f.warnings) for f in found.values()),
+        reason=in_words(found, validator.measured(), validator.not_measured()),
+    )
+    return {"anomalies": [made]}
+
+
+def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schema:
+    """A copy of the schema with the spec's limits on drift and skew. Raises BadInput for a feature that it lacks."""
+    schema = Schema.FromString(schema.SerializeToString())
+    features = {feature.name: feature for feature in schema.feature}
+    said = {"drift": spec.drift, "skew": spec.skew, "validations": [v.feature for v in spec.validations]}
+    for key, names in said.items():
+        for name in names:
+            if name not in features:
+                raise BadInput(
+                    f"{where}: {key} of {name}, which the schema does not have",
+                    hint=f"`{key}:` may name {', '.join(sorted(features))}.",
+                )
+    for name, limit in spec.drift.items():
+        _set_limit(features[name], features[name].drift_comparator, limit)
+    for name, limit in spec.skew.items():
+        _set_limit(features[name], features[name].skew_comparator, limit)
+    return schema
+
+
+def _set_limit(feature: Any, comparator: Any, limit: float) -> None:
+    # Categories have a distance between two values' frequencies, numbers one between two distributions.
+    categorical = feature.type == FeatureType.BYTES or feature.int_domain.is_categorical
+    (comparator.infinity_norm if categorical else comparator.jensen_shannon_divergence).threshold = limit
+
+
+def _check_environment(schema: Schema, environment: str | None, where: str) -> None:
+    known = list(schema.default_environment)
+    if environment is not None and environment not in known:
+        hint = f"Its `default_environment` says {listed(known)}." if known else "It has none at all."
+        raise BadInput(
+            f"{where}: environment {environment}, which the schema does not have",
+            hint=f'{hint} An environment is a line `default_environment: "{environment}"` of the schema; features that '
+            f'lack there say `not_in_environment: "{environment}"`.',
+        )
+
+
+@dataclass(frozen=True)
+class _Validator:
+    """Judges the splits of one span."""
+
+    work: Work
+    spec: ExampleValidatorSpec
+    schema: Schema
+
+    def judge(self, split: str) -> tuple[Any, Findings]:
+        """TFDV's anomalies of a split, and what they say."""
+        statistics = _statistics(self.work.input("statistics"), split)
+        beside, notes = {}, []
+        for key, word in _MEASURED.items():
+            other, why_not = self._other(key, split)
+            if other is not None:
+                beside[key] = other
+            elif why_not and self._limited(word):
+                notes.append(f"{word} not measured: {why_not}")
+        validate = partial(validate_statistics, statistics, self.schema, self.spec.environment, **beside)
+        anomalies = validate()
+        found = findings_of(anomalies, {word: self._whose(key) for key, word in _MEASURED.items() if key in beside})
+        if anomalies.data_missing:
+            return anomalies, found
+        for key in beside:
+            notes += unmeasured(anomalies, _MEASURED[key], self._limited(_MEASURED[key]))
+        where = f"{self.work.where}, split {split}"
+        asked = evaluate(self.spec.validations, statistics, beside.get("previous_statistics"), where)
+        anomalies = validate(custom_validation_config=asked.config)
+        return anomalies, found + asked.findings + Findings(notes=tuple(notes))
+
+    def measured(self) -> list[str]:
+        """What the span was compared with."""
+        return [
+            f"{word} measured against {self._whose(key)}"
+            for key, word in _MEASURED.items()
+            if self._limited(word) and self.work.optional(key)
+        ]
+
+    def not_measured(self) -> list[str]:
+        """What there was nothing to compare with for, though there are limits."""
+        span = self.work.input("statistics").span
+        (piece,) = self.spec.pieces()
+        nobody = {"drift": f"no span before {span}", "skew": f"no serving span up to {span} yet"}
+        return [
+            f"{word} not measured: {nobody[word] if key in piece.takes else f'`inputs` names no {key}'}"
+            for key, word in _MEASURED.items()
+            if self._limited(word) and not self.work.optional(key)
+        ]
+
+    def _limited(self, word: str) -> list[str]:
+        """The features whose drift or skew has a limit, by spec or schema."""
+        return [f.name for f in self.schema.feature if f.HasField(f"{word}_comparator")]
+
+    def _whose(self, key: str) -> str:
+        other = self.work.input(key)
+        return f"serving span {other.span}" if key == "serving_statistics" else f"span {other.span}"
+
+    def _other(self, key: str, split: str) -> tuple[DatasetFeatureStatisticsList | None, str]:
+        """What to compare a split with: the split of that name, or the only one; else why there is none."""
+        other = self.work.optional(key)
+        if other is None:
+            return None, ""
+        names = split_names(other)
+        if split not in names and len(names) != 1:
+            return None, f"{self._whose(key)} has no such split, only {listed(names)}"
+        statistics = _statistics(other, split if split in names else names[0])
+        # TFDV would measure the distance of categories to nothing, and leave out that of numbers without a word.
+        if not any(dataset.num_examples for dataset in statistics.datasets):
+            return None, f"{self._whose(key)} has no examples"
+        return statistics, ""
+
+
+def _statistics(artifact: Artifact, split: str) -> DatasetFeatureStatisticsList:
+    return blanks_as_missing(statistics_of(artifact, split))
