@@ -1,0 +1,82 @@
+"""Letting go of what nobody needs: results that a plan's retention names, and the logs of long ago."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from ctd.core.artifacts import Artifact
+from ctd.core.errors import IllegalTransition, StorageUnavailable
+from ctd.core.failpoints import fp
+from ctd.core.history import History
+from ctd.engine.publish import collect
+from ctd.metadata.store import MetadataStore
+from ctd.observability import Event
+from ctd.planning.decisions import Plan
+from ctd.planning.retention import Collect, collectable, keeps
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.targets import AnyTarget
+from ctd.storage.layout import StateDir
+
+log = logging.getLogger("ctd.engine")
+
+
+class Collector:
+    """Marks artifacts DELETED, then unlinks them: whatever crashes, no live artifact is without its files."""
+
+    def __init__(self, store: MetadataStore, history: History, state: StateDir) -> None:
+        self._store = store
+        self._history = history
+        self._state = state
+        self._seen: dict[str, tuple[PipelineSpec, int]] = {}
+
+    def at_rest(self, spec: PipelineSpec, made: Plan, targets: Mapping[str, AnyTarget]) -> None:
+        """Collect if anything was done, or another spec came, since the pipeline was last at rest."""
+        now = (spec, self._history.count(spec.name))
+        if keeps(spec) and made.settled and self._seen.get(spec.name) != now:
+            self.collect(spec, made, targets)
+            self._seen[spec.name] = now
+
+    def collect(self, spec: PipelineSpec, made: Plan, targets: Mapping[str, AnyTarget]) -> tuple[Collect, ...]:
+        """Remove what need not stay. Raises StoreUnavailable; what cannot be unlinked is so at the next start."""
+        found = collectable(spec, made, self._history, kept_by(targets))
+        for one in found:
+            fp("gc.mark")
+            self._store.delete_artifact(one.artifact)
+            self._history.forget_artifact(one.artifact.id)
+            unlink(self._state, one.artifact)
+        if found:
+            because = f"{len(found)} results that need not stay were removed"
+            log.info(Event.COLLECTED.value, extra={"pipeline": spec.name, "because": because})
+        return found
+
+
+def kept_by(targets: Mapping[str, AnyTarget]) -> Mapping[str, int]:
+    """How many versions each target keeps."""
+    return {name: target.keep for name, target in targets.items()}
+
+
+def unlink(state: StateDir, artifact: Artifact) -> None:
+    """Remove the files of an artifact that is marked DELETED. Those outside the state directory are not ctd's."""
+    with contextlib.suppress(IllegalTransition):
+        try:
+            collect(state, artifact)
+        except StorageUnavailable as error:
+            log.warning(Event.COLLECTED.value, extra={"because": error.message, "hint": error.hint})
+
+
+def unlink_deleted(history: History, state: StateDir) -> None:
+    """Finish what a crash between marking and unlinking has left."""
+    for artifact in history.deleted():
+        unlink(state, artifact)
+
+
+def prune_logs(history: History, state: StateDir, most: int) -> None:
+    """Keep the logs of the newest executions."""
+    running = {e.id for e in history.running()}
+    logs = sorted(int(p.stem) for p in state.logs.glob("*.log") if p.stem.isdecimal())
+    for number in logs[:-most]:
+        if number not in running:
+            with contextlib.suppress(OSError):
+                state.log(number).unlink()

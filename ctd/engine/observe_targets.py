@@ -1,0 +1,87 @@
+"""Looking at targets: whether each has what was pushed there last, and whether a silent server answers again."""
+
+from __future__ import annotations
+
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+from ctd.core.executions import Execution
+from ctd.core.facts import TargetSeen
+from ctd.core.history import History
+from ctd.core.timing import Clock
+from ctd.deploy.inspection import Inspector
+from ctd.planning.effects import confirmed, pushed_by
+from ctd.planning.world import TargetFact
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.targets import AnyTarget, HubTarget, TfServingTarget
+
+_KNOCK = timedelta(milliseconds=200)  # the loop waits for it
+_KNOCK_AGAIN = timedelta(seconds=10)
+
+
+class TargetObserver:
+    """Sees targets for one daemon, without reading a model."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._inspector = Inspector()
+        self._knocked: dict[str, tuple[float, bool]] = {}  # when, and whether somebody answered, by address
+
+    def see(self, target: AnyTarget, spec: PipelineSpec, history: History) -> TargetFact:
+        """The target as it matters to a pipeline; looked at only if the pipeline pushes to it."""
+        push = next(history.pushes(spec.name, target.target), None) if target.target in spec.targets else None
+        return TargetFact(
+            target.target,
+            target.settings(spec.name),
+            repair=target.on_damage == "repair",
+            pin=target.pin_of(spec.name),
+            server=_server(target),
+            uploads=_uploads(target, spec.name),
+            seen=self._seen(target, spec.name, push) if push else None,
+        )
+
+    def _seen(self, target: AnyTarget, pipeline: str, push: Execution) -> TargetSeen | None:
+        pushed, base = pushed_by(push), Path(target.base_path(pipeline))
+        version = pushed.properties.get("pushed_version") if pushed else None
+        if pushed is None or not isinstance(version, int) or Path(_destination(push)).parent != base:
+            return None  # pushed to where the target was before
+        seen = self._inspector.look(base, version, pointer=not isinstance(target, TfServingTarget))
+        server = _server(target)
+        if not server or confirmed(pushed, _uploads(target, pipeline)):
+            return seen
+        return TargetSeen(seen.version, seen.fault, seen.unreadable, listens=self._listens(server))
+
+    def _listens(self, address: str) -> bool:
+        """Whether somebody accepts connections there. What is only asked for unverified versions, and rarely."""
+        now = self._clock.monotonic()
+        asked, answered = self._knocked.get(address, (now - _KNOCK_AGAIN.total_seconds(), False))
+        if now - asked >= _KNOCK_AGAIN.total_seconds():
+            answered = _knock(address)
+            self._knocked[address] = now, answered
+        return answered
+
+
+def _knock(address: str) -> bool:
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=_KNOCK.total_seconds()).close()
+    except (OSError, OverflowError):
+        return False
+    return True
+
+
+def _server(target: AnyTarget) -> str:
+    """Where the server behind a target listens; nothing if none is named."""
+    if isinstance(target, HubTarget):
+        return target.huggingface.address if target.huggingface else ""
+    return target.server.grpc if isinstance(target, TfServingTarget) and target.server else ""
+
+
+def _uploads(target: AnyTarget, pipeline: str) -> str:
+    return target.huggingface.place(pipeline) if isinstance(target, HubTarget) and target.huggingface else ""
+
+
+def _destination(push: Execution) -> str:
+    pushed = pushed_by(push)
+    return str(pushed.properties.get("pushed_destination", "")) if pushed else ""
