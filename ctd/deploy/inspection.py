@@ -1,0 +1,93 @@
+"""What a look at a target shows: whether the version that was pushed last is there, whole, and the one in use.
+
+Sizes and times of files are compared with the ledger's, nothing is read. A version that only looks different is hashed
+by the push that is planned for it, which finds it whole and notes how it looks now.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctd.core.facts import TargetSeen
+from ctd.deploy.folder import CURRENT
+from ctd.deploy.ledger import Entry, Ledger, Shape
+from ctd.deploy.tree import shape
+from ctd.deploy.versions import is_version, ledger_of
+
+
+@dataclass(frozen=True)
+class _Known:
+    """A ledger as it was when its file had this size and time of modification."""
+
+    size: int
+    modified: int
+    entries: Mapping[int, Entry]
+
+
+class Inspector:
+    """Looks at targets for one daemon. A ledger is read again when it has changed."""
+
+    def __init__(self) -> None:
+        self._ledgers: dict[Path, _Known] = {}
+
+    def look(self, base: Path, version: int, *, pointer: bool) -> TargetSeen:
+        """How a version is that was pushed; `pointer` if the target has a file that names the one in use."""
+        try:
+            return TargetSeen(version, self._fault(base, version, pointer=pointer))
+        except OSError as error:
+            return TargetSeen(version, unreadable=f"{base} cannot be looked at: {error.strerror or error}")
+
+    def _fault(self, base: Path, version: int, *, pointer: bool) -> str:
+        try:
+            there = {int(entry.name) for entry in os.scandir(base) if is_version(entry.name) and entry.is_dir()}
+        except (FileNotFoundError, NotADirectoryError):
+            there = set()
+        if version not in there:
+            return f"version {version} is gone"
+        entries = self._entries(base)
+        entry, top = entries.get(version), max(there)
+        wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
+        if wrong:
+            return f"version {version} is not as it was pushed: {wrong}"
+        if top > version:
+            whose = "which ctd did not make" if top not in entries else "of a push that came to no good end"
+            return f"version {top}, {whose}, is above version {version}"
+        return _misled(base, version) if pointer else ""
+
+    def _entries(self, base: Path) -> Mapping[int, Entry]:
+        path = ledger_of(base)
+        try:
+            facts = path.stat()
+        except FileNotFoundError:
+            return {}
+        known = self._ledgers.get(path)
+        if known is None or (known.size, known.modified) != (facts.st_size, facts.st_mtime_ns):
+            known = self._ledgers[path] = _Known(facts.st_size, facts.st_mtime_ns, Ledger(path).entries())
+        return known.entries
+
+
+def _difference(pushed: Shape, found: Shape) -> str:
+    """The first thing that differs, by name."""
+    for name in sorted(pushed.keys() | found.keys()):
+        then, now = pushed.get(name), found.get(name)
+        if now is None:
+            return f"{name} is gone"
+        if then is None:
+            return f"{name} was added"
+        if then[0] != now[0]:
+            return f"{name} has {now[0]:,} of {then[0]:,} bytes"
+        if then != now:
+            return f"{name} was written to"
+    return ""
+
+
+def _misled(base: Path, version: int) -> str:
+    """What is wrong with the file that names the version in use."""
+    try:
+        said = (base / CURRENT).read_text().strip()
+    except (FileNotFoundError, UnicodeDecodeError):
+        return f"the file `{CURRENT}` does not name version {version}"
+    return "" if said == str(version) else f"the file `{CURRENT}` names {said[:20] or 'nothing'} instead of {version}"

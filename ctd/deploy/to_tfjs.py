@@ -1,0 +1,82 @@
+"""`python -m ctd.deploy.to_tfjs JOB`: converts one signature of a SavedModel. See `ctd.deploy.tfjs`.
+
+The converter wants a SavedModel with nothing in it but what is converted: lookup tables of other signatures make it
+fail. So the signature is frozen and written as a SavedModel of its own first.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import sys
+import tempfile
+import types
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+from ctd.deploy.conversion import ANSWER
+
+_SIGNATURE = "serving_default"
+_CONVERTER = "tensorflowjs.converters.tf_saved_model_conversion_v2"
+
+
+def main() -> None:
+    """Do the job; what the converter says against the model is the answer."""
+    path = Path(sys.argv[1])
+    job = json.loads(path.read_text())
+    quantization = None if job["quantization"] == "none" else {job["quantization"]: "*"}
+    with tempfile.TemporaryDirectory() as alone:
+        _write_alone(job["model"], job["signature"], alone)
+        try:
+            _converter().convert_tf_saved_model(
+                alone,
+                job["to"],
+                signature_def=_SIGNATURE,
+                quantization_dtype_map=quantization,
+                use_structured_outputs_names=True,
+                metadata={"ctd": {"signature": job["signature"], "quantization": job["quantization"]}},
+            )
+        except Exception as error:  # noqa: BLE001  the converter raises whatever its stages raise
+            refused = f"the TensorFlow.js converter says: {str(error).strip().splitlines()[0]}"
+            hint = "The ops of this signature have no counterpart in TensorFlow.js. Convert another one (`signature:`)."
+            path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
+            return
+    path.with_name(ANSWER).write_text("{}")
+
+
+def _converter() -> Any:
+    """The converter without what it imports for other kinds of model: a third of its time and memory."""
+    jax = types.ModuleType("tensorflowjs.converters.jax_conversion")
+    jax.convert_jax = None  # type: ignore[attr-defined]  # imported by name, for JAX models only
+    for module in (jax, types.ModuleType("tensorflow_decision_forests")):
+        sys.modules.setdefault(module.__name__, module)
+    return importlib.import_module(_CONVERTER)
+
+
+def _write_alone(model: str, signature: str, to: str) -> None:
+    loaded = tf.saved_model.load(model)  # as long as it lives, its variables do
+    function = loaded.signatures[signature]
+    frozen = convert_variables_to_constants_v2(function)
+    _, inputs = function.structured_input_signature
+    names = [tensor.name.partition(":")[0] for tensor in frozen.inputs]
+    order = _order(names, inputs)
+    outputs = sorted(function.structured_outputs)
+
+    @tf.function(input_signature=[{name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()}])
+    def alone(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return dict(zip(outputs, frozen(*(features[name] for name in order)), strict=True))
+
+    tf.saved_model.save(tf.Module(), to, {_SIGNATURE: alone})
+
+
+def _order(placeholders: list[str], inputs: dict[str, tf.TensorSpec]) -> list[str]:
+    """Inputs in the order of the frozen function's: their placeholders are called after the signature's keys."""
+    found = [name.removeprefix(f"{_SIGNATURE}_") for name in placeholders]
+    return found if sorted(found) == sorted(inputs) else sorted(inputs)
+
+
+if __name__ == "__main__":
+    main()
