@@ -1,0 +1,135 @@
+"""Answers about where models come from, what spans reached, and what may be removed. Names that scripts depend on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import Field
+
+from ctd.api.models import ExecutionView, View
+
+
+class ArtifactView(View):
+    """A result, and whether it is still there."""
+
+    artifact: int
+    type: str
+    label: str
+    span: int | None = None
+    version: int | None = None
+    digest: str = ""
+    uri: str
+    deleted: bool = False  # retention removed its files
+
+
+class StepView(View):
+    """Work in a lineage: the execution, what it was made of, and what it took; `back` it only looked at."""
+
+    execution: ExecutionView
+    ingredients: dict[str, Any]
+    inputs: dict[str, list[ArtifactView]]
+    back: dict[str, list[ArtifactView]] = Field(default={})
+
+
+class ReadSpanView(View):
+    """A span that went into a model, as it was read."""
+
+    node: str
+    span: int
+    version: int | None = None
+    content: str  # digest of its files
+    execution: int
+
+
+class VerdictView(View):
+    """What was said about a model."""
+
+    node: str
+    piece: str
+    blessed: bool
+    reason: str
+    execution: int
+
+
+class PushView(View):
+    """A version on a target."""
+
+    target: str
+    version: int
+    model: int
+    execution: int
+    pushed: str | None
+
+
+class LineageView(View):
+    """Where a model came from: all work nearest first, spans oldest first, pushes newest first."""
+
+    pipeline: str
+    model: ArtifactView
+    pushes: list[PushView]
+    verdicts: list[VerdictView]
+    spans: list[ReadSpanView]
+    made: list[StepView]
+    judged: list[StepView]
+
+
+class ReachView(View):
+    """What a span went into, oldest first."""
+
+    pipeline: str
+    span: int
+    executions: list[ExecutionView]
+    models: list[ArtifactView]
+    versions: list[PushView]
+
+
+class DifferenceView(View):
+    """How one piece of work differs between two models; `before` or `after` is none where there was no such work."""
+
+    node: str
+    piece: str
+    key: str
+    before: int | None
+    after: int | None
+    changes: list[str]
+
+
+class ModelDiffView(View):
+    """Why a model is another one than the model before."""
+
+    pipeline: str
+    before: ArtifactView
+    after: ArtifactView
+    differences: list[DifferenceView]
+
+
+class LineageQuery(View):
+    """What `ctd lineage` asks: back from a version, forward from a span, or the difference of two models.
+
+    A model is named by its version on the target (`3`) or as an artifact (`#17`).
+    """
+
+    target: str = ""
+    version: str = ""
+    span: int | None = None
+    before: str = ""
+    after: str = ""
+    deep: bool = False
+
+
+class CollectedView(View):
+    """A result that need not stay."""
+
+    node: str
+    key: str
+    artifact: ArtifactView
+    because: str
+
+
+class RetentionView(View):
+    """What `ctd gc` removed, or would remove."""
+
+    pipeline: str
+    keeps: bool  # whether its spec says `keep` anywhere
+    removed: bool
+    results: list[CollectedView]

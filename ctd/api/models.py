@@ -1,0 +1,266 @@
+"""The answers of `ctd ... --json` and of the daemon's socket. Other people's scripts depend on these names."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ctd.api.requests import VerbName
+
+NodeState = Literal["up to date", "running", "queued", "waiting", "blocked", "failed"]
+PipelineState = Literal["as wanted", "working", "waiting", "failed"]
+
+
+class View(BaseModel):
+    """Read only, built by the daemon."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ProblemView(View):
+    """Something wrong in a spec or target file."""
+
+    file: str
+    line: int
+    column: int = 1
+    message: str
+    hint: str = ""
+    warning: bool = False  # the file is used all the same
+
+
+class LeftOutView(View):
+    """A span that a window went without, and why.
+
+    `kind`: not complete, on its way, failed, denied, late, quarantined or refused (which holds the window up).
+    """
+
+    span: int
+    kind: str
+    why: str
+
+
+class ExecutionView(View):
+    """One attempt of a node."""
+
+    execution: int
+    pipeline: str
+    node: str
+    piece: str
+    key: str
+    state: str
+    attempt: int
+    because: str
+    started: str
+    ended: str | None = None
+    seconds: float | None = None
+    error: str = ""
+    hint: str = ""
+    progress: str = ""
+    result: str = ""
+    timings: dict[str, float] = {}
+    left_out: list[LeftOutView] = []  # spans that its windows went without
+    log: str = ""
+
+
+class RequestView(View):
+    """Something that a person asked for."""
+
+    request: int
+    verb: VerbName
+    pipeline: str
+    node: str = ""
+    key: str = ""
+    execution: int | None = None
+    again: bool = False
+    reason: str = ""
+    who: str
+    at: str
+
+
+class RequestsView(View):
+    """What was recorded: one request for each node, execution or piece of work concerned."""
+
+    requests: list[RequestView]
+
+
+class DecisionView(View):
+    """One decision of a plan."""
+
+    node: str
+    piece: str
+    key: str
+    action: Literal["run", "reuse", "wait", "blocked"]
+    because: str
+    hint: str = ""
+    failed: bool = False
+    until: str | None = None
+    execution: int | None = None
+    attempt: int | None = None
+    left_out: list[LeftOutView] = []
+    cut_off: list[str] = []  # of what is reused: inputs that were made anew with equal content, so that nothing follows
+
+
+class OpenBackfillView(View):
+    """A backfill that has spans to go."""
+
+    request: int
+    node: str = ""
+    range: str
+    order: Literal["newest", "oldest"]
+    again: bool
+    spans: int  # of the range that are there
+    done: int
+    failed: int
+    reason: str = ""
+    who: str
+    at: str
+
+
+class PlanView(View):
+    """What there is to do about a pipeline."""
+
+    pipeline: str
+    decisions: list[DecisionView]
+    alerts: list[str] = []  # as in `PipelineView`
+    backfills: list[OpenBackfillView] = []
+    notes: list[str] = []  # all is as the spec says, and worth knowing: spans before `start`
+
+
+class ExpectedView(View):
+    """One piece of work that a forecast says would be done, and what it took so far (nothing: never seen)."""
+
+    node: str
+    piece: str
+    key: str
+    because: str
+    seconds: float | None = None
+    cut_off_if_same: list[str] = []  # it would not run if the results of these nodes came out as they were before
+
+
+class ForecastView(View):
+    """All that would be done if everything went well; the decisions are those of the first step."""
+
+    pipeline: str
+    decisions: list[DecisionView]
+    forecast: list[ExpectedView]
+    seconds: float  # the sum of what is known
+
+
+class BackfillView(ForecastView):
+    """What a backfill would do (`ctd backfill --dry-run`): the work in the order in which it would begin."""
+
+    range: str
+    order: Literal["newest", "oldest"]
+    spans: int  # that are there
+
+
+class NodeView(View):
+    """A node's state in a word, the reason, and its latest execution."""
+
+    node: str
+    kind: str
+    state: NodeState
+    because: str = ""
+    hint: str = ""
+    latest: ExecutionView | None = None
+
+
+class LiveView(View):
+    """The version that a target has of a pipeline's model."""
+
+    target: str
+    path: str
+    version: int | None = None
+    model: int | None = None  # the artifact's id
+    verified: bool | None = None
+    pushed: str | None = None  # when
+    because: str = ""  # why it was pushed
+    hold: str = ""  # what keeps newer models away: a pin, or a rollback
+    canary: str = ""  # the version that is on trial beside it, and how far that is
+    problem: str = ""
+
+
+class PipelineView(View):
+    """One pipeline as `ctd status` shows it.
+
+    Its state: `working` while something runs or will by itself, `waiting` when only someone or new data can help.
+    """
+
+    pipeline: str
+    file: str
+    state: PipelineState
+    nodes: list[NodeView]
+    live: list[LiveView]
+    problems: list[ProblemView] = []  # of an edit that was refused; the last good spec goes on
+    strays: list[str] = []
+    pauses: list[str] = []  # in force: what is paused, by whom, and why
+    suggestions: list[str] = []  # commands for what waits for someone: to accept a span, to approve
+    alerts: list[str] = []  # nothing failed, but something is not as it should be: a source that is silent
+    backfills: list[OpenBackfillView] = []
+    notes: list[str] = []
+
+
+class DaemonView(View):
+    """The daemon itself; absent when a command reads the state directory while no daemon runs."""
+
+    pid: int
+    started: str
+    epoch: int
+    watching: dict[str, str] = {}  # what is not watched by events, and why
+    memory_mb: float | None = None
+
+
+class StatusView(View):
+    """Everything `ctd status` shows."""
+
+    daemon: DaemonView | None
+    pipelines: list[PipelineView]
+    problems: list[ProblemView] = []  # of files that never were good
+
+
+class ValidationView(View):
+    """What `ctd validate` checked and found."""
+
+    pipelines: list[str]  # names of those in order
+    targets: list[str]
+    problems: list[ProblemView]
+
+
+class CauseView(View):
+    """A reason in a chain of them, with the reasons behind it.
+
+    What ran is `ran`, `running` or `to run`. Root causes are of `kind` span, version, content, setting, code, file,
+    component, asked, lost, again, attempt and first; `input changed`, `input new` and `input left` lead on to the
+    `execution` that made the input, compared with the one it is `against`. What does not run is reused, cut off,
+    waits, paused, not due, refused, failed or needs approval; its windows name what was left out.
+    """
+
+    kind: str
+    said: str
+    node: str = ""
+    piece: str = ""
+    key: str = ""
+    execution: int | None = None
+    against: int | None = None
+    name: str = ""  # of the setting, file, input or verb
+    spans: list[int] = []
+    before: str | None = None  # value or digest
+    after: str | None = None
+    at: str | None = None
+    until: str | None = None
+    hint: str = ""
+    causes: list[CauseView] = []
+
+
+class ExplainView(View):
+    """Why a node's work was done or not: the decision, what it is made of, and the executions before."""
+
+    pipeline: str
+    node: str
+    decisions: list[DecisionView]
+    executions: list[ExecutionView]
+    ingredients: dict[str, Any] = {}
+    requests: list[RequestView] = []
+    causes: list[CauseView] = []  # why it ran, or is to run: the chain up to what set it off
+    why_not: list[CauseView] = []  # why work of the node does not run

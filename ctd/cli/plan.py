@@ -1,0 +1,82 @@
+"""`ctd plan`: what would be done now, and why."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ctd.cli import render
+from ctd.cli.answers import answers
+from ctd.cli.options import as_json, folders
+from ctd.cli.status import offline
+from ctd.core.spans import span_number
+from ctd.daemon.offline import supposing
+from ctd.specs.settings import Settings
+
+
+@click.command()
+@click.argument("pipeline", required=False)
+@folders
+@click.option("--all", "everything", is_flag=True, help="Every decision, also the many that reuse a result.")
+@click.option("--forecast", "forecast", is_flag=True, help="All that would follow, with what it usually takes.")
+@click.option("--spec", "file", type=click.Path(path_type=Path), help="Suppose that this file were in force.")
+@click.option(
+    "--with-span", "spans", multiple=True, metavar="SPAN", help="Suppose that this span had arrived: 42 or 2024-03-01."
+)
+@as_json
+def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
+    settings: Settings,
+    pipeline: str | None,
+    everything: bool,
+    forecast: bool,
+    file: Path | None,
+    spans: tuple[str, ...],
+    in_json: bool,
+) -> int:
+    """What would be done now, and why: run, reuse, wait or blocked, for every piece of work.
+
+    Asks the daemon; without one, looks at data, specs and the state directory itself. Changes nothing either way.
+    A state directory that does not exist is an empty one.
+
+    \b
+    JSON of one pipeline (named, or the only one there is):
+      {"pipeline": ..., "decisions": [{"node", "key", "action", "because", ...}]}
+    of several: {"pipelines": [...]} with one such object each.
+    With --forecast, --spec or --with-span also "forecast": [{"node", "key", "because", "seconds"}] and "seconds".
+    Exit code 0, whatever the plan says; `ctd status` judges.
+    """
+    if forecast or file or spans:
+        supposed = supposing(settings, pipeline, file=file, spans=[_span(text) for text in spans])
+        if in_json:
+            click.echo(supposed.model_dump_json(indent=2))
+        else:
+            render.show(render.forecast(supposed))
+        return 0
+    with answers(settings) as source:
+        known = source.status(pipeline)
+        plans = [source.plan(p.pipeline) for p in known.pipelines]
+    if in_json:
+        one = len(plans) == 1
+        click.echo(plans[0].model_dump_json(indent=2) if one else _several([p.model_dump_json() for p in plans]))
+        return 0
+    if known.daemon is None:
+        click.echo(offline(settings), err=True)
+    if known.problems:
+        click.echo(f"{len(known.problems)} problems in other files: see `ctd validate`.", err=True)
+    if not plans:
+        click.echo(f"No pipelines in {settings.specs}.", err=True)
+    for view in plans:
+        render.show(render.plan(view, everything=everything))
+    return 0
+
+
+def _span(text: str) -> int:
+    try:
+        return span_number(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error), param_hint="--with-span") from error
+
+
+def _several(plans: list[str]) -> str:
+    return f'{{"pipelines": [{", ".join(plans)}]}}'

@@ -1,0 +1,107 @@
+"""`ctd validate`: everything that is wrong with specs and targets, each thing at its line."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+import click
+
+from ctd.api.models import ProblemView, ValidationView
+from ctd.cli import render
+from ctd.cli.options import as_json, folders
+from ctd.cli.text import counted
+from ctd.daemon.views import problem_views
+from ctd.specs.load import Loaded, load_folder, load_target
+from ctd.specs.problems import SpecProblems
+from ctd.specs.settings import Settings
+from ctd.watching import schedule
+
+
+@click.command()
+@click.argument("paths", nargs=-1, type=click.Path(exists=True, path_type=Path))
+@folders
+@click.option(
+    "--pool", "pools", metavar="POOL=N", multiple=True, help="As `ctd run` is given it; CTD_POOLS counts too."
+)
+@as_json
+def validate(settings: Settings, paths: tuple[Path, ...], pools: tuple[str, ...], in_json: bool) -> int:
+    """Find all that is wrong with the pipelines of --specs and the destinations of --targets, each at its line.
+
+    PATHS are files to check instead, or folders of pipelines. A pipeline's targets are looked for in --targets,
+    or else in deploy_targets/ beside its folder.
+
+    \b
+    JSON: {"pipelines": [names in order], "targets": [...],
+           "problems": [{"file", "line", "column", "message", "hint", "warning"}]}
+    Exit codes: 0 in order (warnings may be there), 2 something is wrong.
+    """
+    declared = Settings.resolve({"pools": pools}).pools
+    found = list(_checked(settings, paths, declared))
+    view = ValidationView(
+        pipelines=sorted({p.name for loaded in found for p in loaded.pipelines.values()}),
+        targets=sorted({t.target for loaded in found for t in loaded.targets.values()}),
+        problems=_all_problems(found),
+    )
+    wrong = any(not p.warning for p in view.problems)
+    if in_json:
+        click.echo(view.model_dump_json(indent=2))
+    else:
+        if view.problems:
+            render.show(render.problems(view.problems))
+        click.echo(_summary(view))
+    return 2 if wrong else 0
+
+
+def _checked(settings: Settings, paths: tuple[Path, ...], pools: Collection[str]) -> Iterator[Loaded]:
+    if not paths:
+        yield load_folder(settings.specs, settings.targets, settings.state, schedule.check, pools)
+    for path in paths:
+        folder = path if path.is_dir() else path.parent
+        beside = Settings.resolve({"specs": folder}).targets
+        targets = settings.targets if _given("targets") else beside
+        if path.is_dir():
+            yield load_folder(path, targets, check_cron=schedule.check, pools=pools)
+        else:
+            yield _file(path, targets, pools)
+
+
+def _given(option: str) -> bool:
+    source = click.get_current_context().get_parameter_source(option)
+    return source is click.core.ParameterSource.COMMANDLINE
+
+
+def _file(path: Path, targets: Path, pools: Collection[str]) -> Loaded:
+    """One file with what is around it, less what is not about it."""
+    if path.suffix not in (".yaml", ".yml"):
+        raise click.UsageError(f"{path} does not end in .yaml: ctd would not read it")
+    if path.parent.absolute() == targets.absolute():
+        return _target(path)
+    loaded = load_folder(path.parent, targets, check_cron=schedule.check, pools=pools)
+    name = str(path)
+    return Loaded(
+        {file: spec for file, spec in loaded.pipelines.items() if file == name},
+        {},
+        {file: found for file, found in loaded.problems.items() if file == name},
+    )
+
+
+def _target(path: Path) -> Loaded:
+    try:
+        return Loaded(targets={str(path): load_target(path)})
+    except SpecProblems as error:
+        return Loaded(problems={str(path): error.problems})
+
+
+def _all_problems(found: list[Loaded]) -> list[ProblemView]:
+    problems = {p for loaded in found for several in loaded.problems.values() for p in several}
+    return problem_views(sorted(problems))
+
+
+def _summary(view: ValidationView) -> str:
+    errors = sum(1 for p in view.problems if not p.warning)
+    warnings = len(view.problems) - errors
+    names = f" ({', '.join(view.pipelines + view.targets)})" if view.pipelines or view.targets else ""
+    good = f"{counted(len(view.pipelines), 'pipeline')} and {counted(len(view.targets), 'target')} in order{names}"
+    wrong = [counted(n, word) for n, word in ((errors, "error"), (warnings, "warning")) if n]
+    return f"{good}; {', '.join(wrong)}." if wrong else f"{good}."

@@ -1,0 +1,199 @@
+"""What a state directory knows while no daemon works on it, and what one would do. Reads only: writes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from ctd.api.models import BackfillView, ExpectedView, ForecastView
+from ctd.api.requests import RequestForm
+from ctd.core.errors import NotFound
+from ctd.core.executions import Outcome, State
+from ctd.core.history import History
+from ctd.core.requests import Order
+from ctd.core.spans import Span
+from ctd.core.timing import Clock, SystemClock
+from ctd.daemon.explanation import decision_view
+from ctd.daemon.ranges import Ranges
+from ctd.daemon.views import Views, with_node
+from ctd.daemon.wanted import Wanted
+from ctd.engine.look import look, look_closely
+from ctd.engine.observe import Observer
+from ctd.engine.recovery import remember
+from ctd.metadata.identity import IDENTITY
+from ctd.metadata.mlmd import MlmdStore
+from ctd.planning.decisions import Plan, Wait
+from ctd.planning.forecast import Expected, forecast
+from ctd.planning.rehearsal import rehearsal
+from ctd.planning.world import SpanFact, SpansFact, World
+from ctd.specs.load import load_pipeline
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.settings import Settings
+from ctd.storage.digest_file import DigestFile
+from ctd.storage.digests import FileDigests
+from ctd.storage.layout import StateDir
+
+
+@contextlib.contextmanager
+def reading(settings: Settings) -> Iterator[Views]:
+    """Answers without a daemon. A state directory that does not exist is an empty world."""
+    clock = SystemClock()
+    state = StateDir(settings.state)
+    wanted = Wanted(settings.specs, settings.targets, settings.state)
+    wanted.reload()
+    history = _history(state.metadata, clock)
+    read = threading.Event()
+    observer = _observer(settings, read)
+    try:
+        yield Views(
+            wanted,
+            history,
+            state,
+            plans=_Plans(wanted, history, observer, read).known,
+            progress=lambda _: "",
+            strays=observer.strays,
+            daemon=lambda: None,
+        )
+    finally:
+        observer.close()
+
+
+def supposing(settings: Settings, pipeline: str | None, *, file: Path | None, spans: Sequence[int]) -> ForecastView:
+    """What would be done with the spec of `file` in force, and with spans that have not arrived.
+
+    Raises SpecProblems for a file that would be refused, NotFound for a pipeline that there is not.
+    """
+    wanted = Wanted(settings.specs, settings.targets, settings.state)
+    wanted.reload()
+    spec = load_pipeline(file) if file else one_of(wanted.pipelines, pipeline)
+    history = _history(StateDir(settings.state).metadata, SystemClock())
+    world, made = _seen(spec, wanted, history, spans, settings)
+    found = forecast(spec, world)
+    return ForecastView(
+        pipeline=spec.name,
+        decisions=[decision_view(d) for d in made.decisions],
+        forecast=[_expected(e) for e in found.expected],
+        seconds=found.cost.total_seconds(),
+    )
+
+
+def rehearse(settings: Settings, form: RequestForm) -> BackfillView:
+    """What a backfill would do, in the order in which it would begin, beside what is to be done anyway.
+
+    Raises NotFound or NotPossible as the daemon would. Old spans are not read for this: they count as new.
+    """
+    wanted = Wanted(settings.specs, settings.targets, settings.state)
+    wanted.reload()
+    spec = with_node(one_of(wanted.pipelines, form.pipeline), form.node)
+    history = _history(StateDir(settings.state).metadata, SystemClock())
+    world, made = _seen(spec, wanted, history, (), settings)
+    request = Ranges(spec, made, history, world.now).request(form, "you")
+    found = rehearsal(spec, world, request)
+    return BackfillView(
+        pipeline=spec.name,
+        decisions=[decision_view(d) for d in found.plan.decisions],
+        forecast=[_expected(e) for e in found.expected],
+        seconds=found.cost.total_seconds(),
+        range=request.key,
+        order=(request.order or Order.NEWEST).value,
+        spans=len(found.plan.backfills[-1].spans),
+    )
+
+
+def _seen(
+    spec: PipelineSpec, wanted: Wanted, history: History, spans: Sequence[int], settings: Settings
+) -> tuple[World, Plan]:
+    """The world when all content that the plan depends on has been read, and the plan."""
+    read = threading.Event()
+    observer = _observer(settings, read)
+    try:
+        while True:
+            read.clear()
+            seen = _with_spans(observer.observe(spec, wanted.targets, history), spans)
+            world, made = look_closely(spec, seen, observer.intact)
+            if not any(isinstance(d, Wait) and d.busy for d in made.decisions):
+                return world, made
+            read.wait(timeout=1)
+    finally:
+        observer.close()
+
+
+def _expected(e: Expected) -> ExpectedView:
+    took = e.took.total_seconds() if e.took else None
+    same = list(e.unless_same)
+    return ExpectedView(**vars(e.run.subject), because=e.run.because, seconds=took, cut_off_if_same=same)
+
+
+def one_of(pipelines: Mapping[str, PipelineSpec], name: str | None) -> PipelineSpec:
+    """The named pipeline, or the only one. Raises NotFound."""
+    if name is None and len(pipelines) == 1:
+        return next(iter(pipelines.values()))
+    if name is None or name not in pipelines:
+        there = ", ".join(sorted(pipelines)) or "none"
+        what = f"there is no pipeline {name!r}" if name else "which pipeline?"
+        raise NotFound(what, hint=f"Pipelines: {there}.")
+    return pipelines[name]
+
+
+def _with_spans(world: World, spans: Sequence[int]) -> World:
+    """The world in which these spans have arrived too, with content never seen before."""
+    more = tuple(
+        SpanFact(Span(number), "(supposed)", (), True, "complete: supposed", digest=f"supposed {number}")
+        for number in spans
+    )
+    return replace(
+        world,
+        spans={node: SpansFact((*fact.spans, *more), "") for node, fact in world.spans.items()}
+        if more
+        else world.spans,
+    )
+
+
+@dataclass
+class _Plans:
+    """Plans, made when first asked for."""
+
+    wanted: Wanted
+    history: History
+    observer: Observer
+    read: threading.Event
+    made: dict[str, Plan] = field(default_factory=dict)
+
+    def known(self) -> Mapping[str, Plan]:
+        for name in self.wanted.pipelines.keys() - self.made.keys():
+            self.made[name] = self._plan(name)
+        return self.made
+
+    def _plan(self, name: str) -> Plan:
+        """The plan when all content it depends on has been read."""
+        spec = self.wanted.pipelines[name]
+        while True:
+            self.read.clear()
+            made = look(self.observer, spec, self.wanted.targets, self.history)
+            if not any(isinstance(d, Wait) and d.busy for d in made.decisions):
+                return made
+            self.read.wait(timeout=1)
+
+
+def _observer(settings: Settings, read: threading.Event) -> Observer:
+    """One that knows what the daemon has read already."""
+    clock = SystemClock()
+    digests = FileDigests(clock, DigestFile(StateDir(settings.state).digests, clock, writable=False))
+    return Observer(clock, lambda _: read.set(), digests=digests)
+
+
+def _history(metadata: Path, clock: Clock) -> History:
+    """What was recorded. What was running when the last daemon died counts as abandoned, as its successor will say."""
+    if not metadata.exists() and not metadata.with_name(IDENTITY).exists():
+        return History()
+    store = MlmdStore.open_read_only(metadata)
+    try:
+        history = remember(store)
+    finally:
+        store.close()
+    for execution in history.running():
+        history.record(execution.with_outcome(Outcome(State.ABANDONED), clock.now()))
+    return history
