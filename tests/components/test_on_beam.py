@@ -1,0 +1,123 @@
+"""On a runner of Beam a span gives the same examples and statistics as on ctd's own path, and the same errors."""
+
+import json
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from ctd.components.api import split_files
+from ctd.components.examples_io import read_split
+from ctd.components.metadata_files import digest_of_messages, statistics_of
+from ctd.core.artifacts import Artifact
+from ctd.core.errors import BadInput, ComponentFailed
+
+pytestmark = pytest.mark.tf
+
+DIRECT = {"runner": "DirectRunner"}
+HEADER = "number,fraction,word,nothing\n"
+
+
+def csv_files(folder: Path, numbers: int = 3) -> list[Path]:
+    """Of one file alone, each column's type would be another one."""
+    paths = []
+    for file in range(numbers):
+        rows = (f"{i}{'.5' if file == 1 else ''},{i if file == 2 else i / 4},word {i % 7},\n" for i in range(40))
+        paths.append(folder / f"{file}.csv")
+        paths[-1].write_text(HEADER + "".join(rows))
+    return paths
+
+
+def made(work, files: list[Path], beam: dict[str, object] | None, **spec: object) -> Artifact:
+    return work("example_gen", spec={"input": "/data/{SPAN}", "beam": beam, **spec}, files=files)["examples"][0]
+
+
+def test_examples_of_csv_on_beam_are_those_of_ctd(work, tmp_path) -> None:
+    files = csv_files(tmp_path)
+    own, on_beam = (made(work, files, beam) for beam in (None, DIRECT))
+    assert on_beam.digest == own.digest
+    assert on_beam.properties == own.properties
+    for split in ("train", "eval"):
+        shards = split_files(on_beam, split)
+        assert [Path(shard).name for shard in shards] == [f"data_tfrecord-0000{i}-of-00003.gz" for i in range(3)]
+        assert read_split(shards) == read_split(split_files(own, split))
+        read = list(tf.data.TFRecordDataset(list(shards), "GZIP").as_numpy_iterator())
+        assert read == read_split(shards)
+    assert sorted(path.name for path in Path(on_beam.uri).iterdir()) == ["Split-eval", "Split-train"]
+    assert not list(Path(on_beam.uri).parent.glob(".beam*"))
+
+
+@pytest.mark.parametrize("format_", ["parquet", "tfrecord"])
+def test_examples_of_other_formats_on_beam_are_those_of_ctd(work, tmp_path, format_) -> None:
+    files = []
+    for number in range(2):
+        files.append(tmp_path / f"{number}.{format_}")
+        if format_ == "parquet":
+            pq.write_table(pa.table({"a": list(range(number * 40, number * 40 + 40)), "b": ["x"] * 40}), files[-1])
+            continue
+        with tf.io.TFRecordWriter(str(files[-1])) as writer:
+            for i in range(40):
+                value = tf.train.Feature(int64_list=tf.train.Int64List(value=[i + 40 * number]))
+                writer.write(tf.train.Example(features=tf.train.Features(feature={"a": value})).SerializeToString())
+    own, on_beam = (made(work, files, beam, format=format_) for beam in (None, DIRECT))
+    assert (on_beam.digest, on_beam.properties) == (own.digest, own.properties)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param(HEADER + "1,2,x,\n1,2\n", "1.csv:3: 2 cells in 4 columns", id="a line cut off"),
+        pytest.param("number,word\n1,x\n", "1.csv:1: no column fraction, nothing, unlike", id="another header"),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_said_in_the_same_words(work, tmp_path, content, said) -> None:
+    files = csv_files(tmp_path, 2)
+    files[1].write_text(content)
+    messages = set()
+    for beam in (None, DIRECT):
+        with pytest.raises(BadInput) as error:
+            made(work, files, beam)
+        messages.add((error.value.message, error.value.hint))
+    ((message, hint),) = messages
+    assert said in message
+    assert hint
+
+
+def test_statistics_on_beam_are_those_of_ctd(work, tmp_path) -> None:
+    examples = made(work, csv_files(tmp_path), None)
+    own, on_beam = (
+        work("statistics_gen", spec={"beam": beam}, inputs={"examples": examples})["statistics"][0]
+        for beam in (None, DIRECT)
+    )
+    assert on_beam.properties == own.properties
+    for split in json.loads(str(own.properties["split_names"])):
+        both = [statistics_of(one, split) for one in (own, on_beam)]
+        for feature in (feature for one in both for feature in one.datasets[0].features):
+            for name in ("mean", "std_dev"):  # their last digits depend on the order of adding up
+                setattr(feature.num_stats, name, float(f"{getattr(feature.num_stats, name):.10g}"))
+        assert digest_of_messages({"": both[0]}) == digest_of_messages({"": both[1]})
+
+
+def test_what_is_not_above_the_limit_is_read_by_ctd_itself(work, tmp_path) -> None:
+    nowhere = {"runner": "NoSuchRunner", "above_mb": 1}
+    files = csv_files(tmp_path)
+    own = made(work, files, nowhere)
+    assert own.digest == made(work, files, None).digest
+    assert work("statistics_gen", spec={"beam": nowhere}, inputs={"examples": own})["statistics"]
+
+
+@pytest.mark.parametrize(
+    ("beam", "said"),
+    [
+        pytest.param({"runner": "NoSuchRunner"}, "Beam's NoSuchRunner ended with", id="a runner that Beam has not"),
+        pytest.param({"args": ["--direct_num_workers=x"]}, "Beam's DirectRunner ended with", id="an unfit option"),
+    ],
+)
+def test_a_runner_that_does_not_run_is_named(work, tmp_path, beam, said) -> None:
+    with pytest.raises(ComponentFailed) as error:
+        made(work, csv_files(tmp_path), beam)
+    assert said in error.value.message
+    assert "node example_gen" in error.value.message
+    assert "Without `beam`" in error.value.hint

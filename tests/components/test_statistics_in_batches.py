@@ -1,0 +1,194 @@
+"""Examples become the columns that tfx_bsl makes of them, and batches the statistics that TFDV makes of the whole."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_data_validation as tfdv
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+
+from ctd.components.csv_examples import parse_csv, to_examples
+from ctd.components.example_decoder import decode
+from ctd.components.examples_io import sequences_to_arrow, to_arrow, to_arrow_by_tfx_bsl, write_split
+from ctd.components.metadata_files import digest_of_messages
+from ctd.components.statistics_gen import Accumulated
+from ctd.components.tfrecords import SPLIT_FILE
+from ctd.core.errors import BadInput
+
+pytestmark = pytest.mark.tf
+
+NAMES = ("a", "trip", "trip_id", "é", "a name of more than eight bytes")
+INTS = st.lists(st.integers(-(2**63), 2**63 - 1), max_size=3)
+FLOATS = st.lists(st.floats(width=32, allow_nan=False), max_size=3)
+TEXTS = st.lists(st.binary(max_size=300), max_size=2)
+FEATURE = {"int64_list": INTS, "float_list": FLOATS, "bytes_list": TEXTS}
+
+
+def message(row: dict[str, tuple[str, Sequence[object]] | None]) -> bytes:
+    made = tf.train.Example()
+    for name, held in row.items():
+        feature = made.features.feature[name]
+        if held is not None:
+            kind, values = held
+            getattr(feature, kind).SetInParent()
+            getattr(feature, kind).value.extend(values)
+    return made.SerializeToString(deterministic=True)
+
+
+@st.composite
+def tables(draw: st.DrawFn, ragged: bool) -> list[bytes]:
+    """Examples that agree on types; ragged ones may have several texts in a feature, and features that others lack."""
+    kinds = {name: draw(st.sampled_from(list(FEATURE))) for name in draw(st.sets(st.sampled_from(NAMES), min_size=1))}
+    rows = []
+    for _ in range(draw(st.integers(1, 6))):
+        names = draw(st.sets(st.sampled_from(list(kinds)))) if ragged else kinds
+        row = {}
+        for name in names:
+            values = draw(FEATURE[kinds[name]])
+            if not ragged and kinds[name] == "bytes_list":
+                values = values[:1]
+            row[name] = draw(st.sampled_from([None, (kinds[name], values)]))
+        rows.append(message(row))
+    return rows
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(ragged=False))
+@example([message({"a": ("int64_list", [])}), message({"a": None})])
+def test_examples_of_one_form_are_decoded_as_tfx_bsl_decodes_them(records: list[bytes]) -> None:
+    made = decode(records)
+    assert made is not None
+    made.validate(full=True)
+    assert made.equals(to_arrow_by_tfx_bsl(records, ""))
+
+
+@settings(max_examples=150, deadline=None)
+@given(tables(ragged=True))
+@example([b""])
+@example([message({"a": ("int64_list", [1])}), message({"trip": ("int64_list", [1])})])
+def test_examples_of_several_forms_are_decoded_as_tfx_bsl_decodes_them(records: list[bytes]) -> None:
+    expected = to_arrow_by_tfx_bsl(records, "")
+    assert to_arrow(records, "").equals(expected)
+    made = decode(records)
+    assert made is None or made.equals(expected)
+
+
+@settings(max_examples=300, deadline=None)
+@given(tables(ragged=False), st.data())
+def test_damaged_examples_are_never_decoded_to_something_else(records: list[bytes], data: st.DataObject) -> None:
+    row = data.draw(st.integers(0, len(records) - 1))
+    if not records[row]:
+        return
+    at, byte = data.draw(st.integers(0, len(records[row]) - 1)), data.draw(st.integers(0, 255))
+    records[row] = records[row][:at] + bytes([byte]) + records[row][at + 1 :]
+    made = decode(records)
+    if made is not None:
+        assert made.equals(to_arrow_by_tfx_bsl(records, ""))
+
+
+def test_integers_that_are_not_packed_are_left_to_tfx_bsl() -> None:
+    record = b"\x1a\x02\x08\x05"  # of a Feature: an int64 list, and in it one varint that is 5
+    for tag in (b"\n\x01a\x12", b"\n", b"\n"):
+        record = tag + bytes([len(record)]) + record
+    assert decode([record]) is None
+    assert to_arrow([record], "").to_pylist() == [{"a": [5]}]
+
+
+@pytest.mark.realdata
+def test_the_real_examples_are_decoded_as_tfx_bsl_decodes_them(real_data: Path) -> None:
+    records = to_examples([parse_csv((real_data / "data.csv").read_bytes(), "")])
+    made = decode(records)
+    assert made is not None
+    assert made.equals(to_arrow_by_tfx_bsl(records, ""))
+
+
+# Statistics
+
+
+def rows(number: int, seed: int = 3) -> list[bytes]:
+    """Examples with whatever may be in them: texts, numbers, several values, nothing, and what only some have."""
+    chance = np.random.default_rng(seed)
+    made = []
+    for i in range(number):
+        row: dict[str, tuple[str, Sequence[object]] | None] = {
+            "text": ("bytes_list", [str(chance.choice(["a", "bb", "ccc", "üx"])).encode()]),
+            "name": ("bytes_list", [f"name {chance.integers(500)}".encode()]),
+            "float": ("float_list", [chance.gamma(2, 5)]),
+            "int": ("int64_list", [int(chance.integers(-1000, 1000))]),
+            "many": ("int64_list", chance.integers(0, 9, chance.integers(0, 5)).tolist()),
+            "texts": ("bytes_list", [b"x"] * int(chance.integers(0, 3))),
+            "blank": ("float_list", [1.5] if chance.random() < 0.3 else []),
+            "never": None,
+        }
+        if chance.random() < 0.2:
+            row["rare"] = ("float_list", [float(i), float("nan")])
+        made.append(message(row))
+    return made
+
+
+def sequences(number: int) -> list[bytes]:
+    made = []
+    for i in range(number):
+        one = tf.train.SequenceExample()
+        one.context.feature["user"].int64_list.value.append(i)
+        for word in range(i % 4):
+            one.feature_lists.feature_list["words"].feature.add().bytes_list.value.append(f"w{word}".encode())
+        made.append(one.SerializeToString(deterministic=True))
+    return made
+
+
+def in_batches(records: list[bytes], size: int, to_batch: Callable[..., object] = to_arrow) -> Accumulated:
+    found = Accumulated("here")
+    for begin in range(0, len(records), size):
+        found.add(to_batch(records[begin : begin + size], "here"))
+    return found
+
+
+def rounded(statistics: DatasetFeatureStatisticsList) -> str:
+    """What the statistics say, but for the last digits of sums: they depend on the order of adding up."""
+    said = DatasetFeatureStatisticsList.FromString(statistics.SerializeToString())
+    for feature in said.datasets[0].features:
+        for name in ("mean", "std_dev"):
+            setattr(feature.num_stats, name, float(f"{getattr(feature.num_stats, name):.10g}"))
+        common = getattr(feature, feature.WhichOneof("stats")).common_stats
+        common.avg_num_values = float(f"{common.avg_num_values:.6g}")
+    return digest_of_messages({"": said})
+
+
+def test_statistics_in_batches_are_those_that_tfdv_computes_with_beam(tmp_path: Path) -> None:
+    records = rows(3000)
+    write_split(tmp_path, "all", records)
+    by_beam = tfdv.generate_statistics_from_tfrecord(str(tmp_path / "Split-all" / SPLIT_FILE))
+    for size in (3000, 700, 64):
+        assert rounded(in_batches(records, size).statistics()) == rounded(by_beam)
+
+
+def test_statistics_of_sequences_in_batches_are_those_of_the_whole() -> None:
+    records = sequences(200)
+    whole = generate_statistics_in_memory(sequences_to_arrow(records, ""), tfdv.StatsOptions())
+    for size in (200, 37, 1):
+        assert rounded(in_batches(records, size, sequences_to_arrow).statistics()) == rounded(whole)
+
+
+def test_accumulated_spans_merged_are_the_statistics_of_their_window() -> None:
+    spans = [rows(400, seed) for seed in (1, 2, 3)]
+    window = in_batches(spans[0], 100)
+    for span in spans[1:]:
+        window.merge(in_batches(span, 100))
+    assert rounded(window.statistics()) == rounded(
+        in_batches([record for span in spans for record in span], 100).statistics()
+    )
+
+
+def test_a_type_that_changes_between_batches_is_refused_by_name() -> None:
+    found = Accumulated("here")
+    found.add(to_arrow([message({"a": None})], "here"))
+    found.add(to_arrow([message({"a": ("int64_list", [1])})], "here"))
+    with pytest.raises(BadInput, match="here: examples do not agree on the types of their features: a is") as error:
+        found.add(to_arrow([message({"a": ("float_list", [1.0])})], "here"))
+    assert error.value.hint

@@ -1,0 +1,3 @@
+from tests.contract.imports import wait_for
+
+wait_for("late")

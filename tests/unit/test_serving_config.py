@@ -1,0 +1,59 @@
+"""The files that a server's flags name, in text format as tensorflow_model_server reads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctd.serving import side_protos
+from ctd.serving.batching import Parameters
+from ctd.serving.errors import ServingError
+
+BATCHING = """
+max_batch_size { value: 128 }
+batch_timeout_micros { value: 2500 }  # a comment
+max_enqueued_batches { value: 7 }
+num_batch_threads { value: 3 }
+allowed_batch_sizes: 32
+allowed_batch_sizes: 128
+pad_variable_length_inputs: true
+"""
+
+
+def read(directory: Path, name: str, text: str) -> object:
+    file = directory / "file"
+    file.write_text(text)
+    return side_protos.read_text(file, side_protos.message_class(name)())
+
+
+def test_text_files_are_parsed_as_protos(tmp_path: Path) -> None:
+    monitoring = read(tmp_path, "MonitoringConfig", 'prometheus_config { enable: true, path: "/\\x6detrics" }')
+    assert str(monitoring) == 'prometheus_config {\n  enable: true\n  path: "/metrics"\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("MonitoringConfig", "prometheus_config { enable: maybe }", "1:29"),
+        ("MonitoringConfig", "statsd_config {}", 'no field named "statsd_config"'),
+        ("BatchingParameters", "enable_large_batch_splitting { value: true }", "no field named"),
+        ("SSLConfig", "server_key: \xff", "Invalid protobuf file"),
+    ],
+)
+def test_what_a_server_would_not_obey_is_an_error_with_its_place(
+    tmp_path: Path, name: str, text: str, words: str
+) -> None:
+    with pytest.raises(ServingError, match=r"Invalid protobuf file: '.*file'") as refused:
+        read(tmp_path, name, text)
+    assert words in refused.value.message
+
+
+def test_health_messages_have_the_bytes_of_their_protos() -> None:
+    request = side_protos.message_class("HealthCheckRequest").FromString(b"\x0a\x0cModelService")
+    assert request.service == "ModelService"
+    assert side_protos.message_class("HealthCheckResponse")(status=1).SerializeToString() == b"\x08\x01"
+
+
+def test_batching_parameters_have_tensorflow_servings_defaults() -> None:
+    assert Parameters() == Parameters(max_batch_size=1000, timeout_seconds=0, max_enqueued_batches=10)

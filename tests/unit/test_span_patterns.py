@@ -1,0 +1,197 @@
+"""The grammar of input patterns and spans read out of names."""
+
+from __future__ import annotations
+
+import contextlib
+from datetime import date
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ctd.core.spans import PatternError, Span, SpanPattern, day_of, hidden, number_of
+
+
+def read(pattern: str, path: str) -> Span | None:
+    """The span that the pattern reads out of a path below its base, level by level, as the lister does."""
+    parsed = SpanPattern.parse(pattern)
+    names = path.removeprefix(parsed.base).strip("/").split("/")
+    found: dict[str, str] = {}
+    for component, name in zip(parsed.components[: parsed.root + 1], names, strict=True):
+        digits = component.match(name)
+        if digits is None:
+            return None
+        found |= digits
+    return parsed.read(found)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "span"),
+    [
+        pytest.param("/d/{SPAN}", "/d/42", Span(42), id="a number"),
+        pytest.param("/d/{SPAN}", "/d/0042", Span(42), id="zeros in front need no width"),
+        pytest.param("/d/{SPAN:3}", "/d/007", Span(7), id="exactly three digits"),
+        pytest.param("/d/{SPAN:3}", "/d/07", None, id="two digits are not three"),
+        pytest.param("/d/{SPAN:3}", "/d/0007", None, id="four digits are not three"),
+        pytest.param("/d/{SPAN}", "/d/1_0", None, id="underscores are no digits"),
+        pytest.param("/d/{SPAN}", "/d/-4", None, id="a sign is no digit"),
+        pytest.param("/d/{SPAN}", "/d/٤٢", None, id="digits of other scripts are strays"),
+        pytest.param("/d/span-{SPAN}/v{VERSION}", "/d/span-3/v2", Span(3, 2), id="versions in folders of their own"),
+        pytest.param("/d/{SPAN}.{VERSION}.csv", "/d/3.2.csv", Span(3, 2), id="both in a file's name"),
+        pytest.param("/d/{SPAN:2}{VERSION:2}", "/d/0304", Span(3, 4), id="widths part what nothing separates"),
+        pytest.param("/d/{YYYY}-{MM}-{DD}", "/d/1970-01-02", Span(1), id="days since 1970"),
+        pytest.param("/d/{YYYY}-{MM}-{DD}", "/d/2023-12-09", Span(19700), id="a day of ours"),
+        pytest.param("/d/{YYYY}-{MM}-{DD}", "/d/1969-12-31", Span(-1), id="a day before 1970"),
+        pytest.param("/d/{YYYY}/{MM}/{DD}", "/d/2024/02/29", Span(19782), id="a date over three levels"),
+        pytest.param("/d/{DD}.{MM}.{YYYY}-{VERSION}", "/d/02.01.1970-7", Span(1, 7), id="any order"),
+        pytest.param("/d/*-{SPAN}", "/d/trips-42", Span(42), id="a star beside a token"),
+        pytest.param("/d/*{SPAN}*", "/d/v42b", Span(42), id="the whole run of digits belongs to the token"),
+        pytest.param("/d/?{SPAN}", "/d/x42", Span(42), id="one character"),
+        pytest.param("/d/?{SPAN}", "/d/42", None, id="a question mark takes no digit of the token"),
+        pytest.param("/d/a[b]^{SPAN}$|.csv", "/d/a[b]^1$|.csv", Span(1), id="other characters stand for themselves"),
+        pytest.param("/d/{SPAN}.csv", "/d/1xcsv", None, id="a point is a point"),
+        pytest.param("/d/trips", "/d/trips", Span(0), id="no token is span 0"),
+        pytest.param("/d/trips.csv", "/d/trips.csv", Span(0), id="one file is span 0"),
+    ],
+)
+def test_a_span_is_read_out_of_a_path(pattern: str, path: str, span: Span | None) -> None:
+    assert read(pattern, path) == span
+
+
+@pytest.mark.parametrize(
+    ("pattern", "base", "names", "root"),
+    [
+        ("/data/taxi/{SPAN}", "/data/taxi", ["{SPAN}"], 0),
+        ("/data/{SPAN}/v{VERSION}", "/data", ["{SPAN}", "v{VERSION}"], 1),
+        ("/data/{SPAN}/train/*.csv", "/data", ["{SPAN}", "train", "*.csv"], 0),
+        ("/data/*/x/{SPAN}.csv", "/data", ["*", "x", "{SPAN}.csv"], 2),
+        ("/data/*.csv", "/", ["data", "*.csv"], 0),
+        ("/data/trips", "/data", ["trips"], 0),
+        ("data//./{SPAN}", "data", ["{SPAN}"], 0),
+        ("{SPAN}", ".", ["{SPAN}"], 0),
+        ("/{SPAN}", "/", ["{SPAN}"], 0),
+    ],
+)
+def test_a_pattern_has_a_fixed_base_and_a_root(pattern: str, base: str, names: list[str], root: int) -> None:
+    parsed = SpanPattern.parse(pattern)
+    assert (parsed.base, [c.text for c in parsed.components], parsed.root) == (base, names, root)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "message", "hint"),
+    [
+        ("", "names no files", "../data/{SPAN}"),
+        ("/d/{SPAN}/{SPAN}", "{SPAN} occurs 2 times", "once"),
+        ("/d/{SPAN}-{SPAN}", "{SPAN} occurs 2 times", "once"),
+        ("/d/{YYYY}/{YYYY}-{MM}-{DD}", "{YYYY} occurs 2 times", "once"),
+        ("/d/{SPAN}/{YYYY}-{MM}-{DD}", "exclude each other", "A date is the span"),
+        ("/d/{YYYY}-{MM}", "lacks {DD}", "all of"),
+        ("/d/{DD}", "lacks {YYYY} and {MM}", "all of"),
+        ("/d/{VERSION}", "needs a span or a date", "{SPAN}"),
+        ("/d/{span}", "{span} is no token", "Did you mean {SPAN}?"),
+        ("/d/{DAY}", "{DAY} is no token", "The tokens are"),
+        ("/d/{SPAN:0}", "width must be a number", "{SPAN:3}"),
+        ("/d/{SPAN:x}", "width must be a number", "{SPAN:3}"),
+        ("/d/{VERSION:}", "width must be a number", "{VERSION:3}"),
+        ("/d/{YYYY:4}-{MM}-{DD}", "has 4 digits anyway", "{YYYY}"),
+        ("/d/{SPAN}{VERSION}", "nothing says where {SPAN} ends", "widths"),
+        ("/d/**/{SPAN}", "`**`", "once per level"),
+        ("/d/*a*b*c*d*{SPAN}", "more than 4 `*`", "Name more"),
+        ("/d/{SPAN}/../x", "`..` cannot stand", "without"),
+        ("/*.csv", "must begin with a folder", "data/*.csv"),
+    ],
+)
+def test_what_cannot_be_meant_is_refused_with_a_hint(pattern: str, message: str, hint: str) -> None:
+    with pytest.raises(PatternError) as refused:
+        SpanPattern.parse(pattern)
+    assert message in str(refused.value)
+    assert hint in refused.value.hint
+
+
+@pytest.mark.parametrize("name", ["2024-02-30", "2023-02-29", "2024-13-01", "0000-01-01", "2024-00-10"])
+def test_a_day_that_never_was_is_refused(name: str) -> None:
+    with pytest.raises(PatternError, match=f"no day {name}"):
+        read("/d/{YYYY}-{MM}-{DD}", f"/d/{name}")
+
+
+def test_a_number_that_metadata_cannot_hold_is_refused() -> None:
+    assert read("/d/{SPAN}", f"/d/{2**63 - 1}") == Span(2**63 - 1)
+    with pytest.raises(PatternError, match="too large"):
+        read("/d/{SPAN}", f"/d/{2**63}")
+
+
+@pytest.mark.parametrize(
+    ("component", "name", "stray"),
+    [
+        ("span-{SPAN}", "span-tmp", True),
+        ("span-{SPAN}", "span-", True),
+        ("span-{SPAN}", "span-7", False),
+        ("span-{SPAN}", "other", False),
+        ("{YYYY}-{MM}-{DD}", "2024-1-2", True),
+        ("{SPAN:3}.csv", "07.csv", True),
+        ("{SPAN:3}.csv", "readme.txt", False),
+    ],
+)
+def test_a_stray_looks_like_a_span_but_is_not(component: str, name: str, stray: bool) -> None:
+    assert SpanPattern.parse(f"/d/{component}").components[0].stray(name) is stray
+
+
+def test_spans_are_ordered_by_number_then_version() -> None:
+    spans = [Span(2, 1), Span(10), Span(2), Span(2, 10), Span(-1)]
+    assert sorted(spans) == [Span(-1), Span(2), Span(2, 1), Span(2, 10), Span(10)]
+
+
+def test_spans_are_named_by_number_or_by_day() -> None:
+    assert (Span(42).label, Span(42, 2).label) == ("42", "42.v2")
+    assert SpanPattern.parse("/d/{YYYY}{MM}{DD}/{VERSION}").say(Span(19700, 3)) == "2023-12-09.v3"
+    assert SpanPattern.parse("/d/{SPAN}").say(Span(19700)) == "19700"
+    assert SpanPattern.parse("/d/{YYYY}{MM}{DD}").say(Span(10**9)) == "1000000000"
+
+
+@given(st.dates())
+def test_a_day_survives_the_way_to_a_number_and_back(day: date) -> None:
+    assert day_of(number_of(day)) == day
+    pattern = SpanPattern.parse("/d/{YYYY}/x{MM}.{DD}")
+    assert read(pattern.text, pattern.path_of(Span(number_of(day)))) == Span(number_of(day))
+
+
+LITERAL = st.text(st.characters(exclude_characters="/{}*?\0", exclude_categories=["Cs", "Nd"]), max_size=5)
+
+
+@given(LITERAL, LITERAL, st.integers(0, 2**63 - 1), st.none() | st.integers(0, 10**6), st.integers(0, 19))
+def test_a_path_made_for_a_span_is_read_as_that_span(
+    before: str, after: str, number: int, version: int | None, width: int
+) -> None:
+    token = f"{{SPAN:{width}}}" if width >= len(str(number)) else "{SPAN}"
+    text = f"/d/x{before}{token}{after}" + ("/v{VERSION}" if version is not None else "")
+    pattern = SpanPattern.parse(text)
+    span = Span(number, version)
+    assert read(text, pattern.path_of(span)) == span
+
+
+@pytest.mark.parametrize(
+    ("pattern", "span"),
+    [("/d/{SPAN:2}", Span(100)), ("/d/{SPAN}", Span(-1)), ("/d/{SPAN}", Span(1, 1)), ("/d/{SPAN}/{VERSION}", Span(1))],
+)
+def test_a_span_that_a_pattern_cannot_say_has_no_path(pattern: str, span: Span) -> None:
+    with pytest.raises(PatternError):
+        SpanPattern.parse(pattern).path_of(span)
+
+
+@given(st.text(st.sampled_from("/{}SPANVERIOYMD:0123*?.[]^$|x"), max_size=30), st.text(max_size=12))
+def test_any_text_is_a_pattern_or_refused_and_no_name_ever_raises(text: str, name: str) -> None:
+    with contextlib.suppress(PatternError):
+        for component in SpanPattern.parse(text).components:
+            assert not (component.match(name) is not None and component.stray(name))
+            component.passes_over(name)
+
+
+@pytest.mark.parametrize("name", [".x", "_SUCCESS", "_temporary", "a.csv~", "a.csv.part", "a.tmp", ".a.csv.swp"])
+def test_hidden_and_temporary_names_are_no_data(name: str) -> None:
+    assert hidden(name)
+    assert not hidden(name.strip("._~") + ".csv")
+    assert SpanPattern.parse("/d/*{SPAN}").components[0].passes_over(name)
+
+
+def test_a_pattern_that_asks_for_hidden_names_gets_them() -> None:
+    assert not SpanPattern.parse("/d/_{SPAN}").components[0].passes_over("_7")

@@ -1,0 +1,118 @@
+"""What only shows when pipelines, targets and the daemon's pools are looked at together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctd.cli.main import main
+from ctd.specs.load import load_folder
+
+PIPELINE = """\
+pipeline: taxi
+module: taxi.py
+nodes:
+  examples: {kind: example_gen, input: '../data/{SPAN}', format: csv, complete: {marker: _SUCCESS}}
+  statistics: {kind: statistics_gen}
+  schema: {kind: schema_gen}
+  trainer: {kind: trainer}
+  evaluator: {kind: evaluator, label_key: tip, metrics: {AUC: {}, BinaryAccuracy: {}}}
+  pusher: {kind: pusher, targets: [mobile], require: []}
+"""
+TARGET = "target: mobile\nkind: tflite\npath: ../mobile\nparity:\n  metrics:\n    AUC: 0.01\n"
+
+
+@pytest.fixture
+def folders(tmp_path: Path) -> Path:
+    for folder, file, text in (("specs", "taxi", PIPELINE), ("deploy_targets", "mobile", TARGET)):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / f"{file}.yaml").write_text(text)
+    (tmp_path / "specs/taxi.py").touch()
+    return tmp_path
+
+
+def edit(folders: Path, file: str, old: str, new: str) -> None:
+    path = folders / file
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def said(folders: Path, *pools: str) -> list[str]:
+    loaded = load_folder(folders / "specs", folders / "deploy_targets", pools=pools)
+    return [str(p).replace(f"{folders}/", "") for found in loaded.problems.values() for p in found]
+
+
+def test_what_fits_together_is_not_complained_of(folders: Path) -> None:
+    edit(folders, "specs/taxi.yaml", "{kind: trainer}", "{kind: trainer, pool: gpu}")
+    edit(folders, "specs/taxi.yaml", "{kind: statistics_gen}", "{kind: statistics_gen, pool: train}")
+    edit(folders, "deploy_targets/mobile.yaml", "AUC", "ExampleCount")
+    assert said(folders, "gpu") == []
+
+
+def test_a_pool_that_nobody_declared_is_told_at_its_line_and_stops_nothing(folders: Path) -> None:
+    edit(folders, "specs/taxi.yaml", "{kind: trainer}", "{kind: trainer, pool: tarin}")
+    (told,) = said(folders)
+    assert told == (
+        "specs/taxi.yaml:7: warning: nobody declared the pool 'tarin': it limits nothing. Did you mean 'train'? "
+        "Pools are beam and train; `ctd run --pool tarin=1` or CTD_POOLS=tarin=1 declares it."
+    )
+    loaded = load_folder(folders / "specs", folders / "deploy_targets", pools=())
+    assert [spec.name for spec in loaded.pipelines.values()] == ["taxi"]
+
+
+def test_validate_knows_the_pools_that_the_daemon_is_given(
+    folders: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(folders, "specs/taxi.yaml", "{kind: trainer}", "{kind: trainer, pool: gpu}")
+
+    def validated(*more: str) -> tuple[int, bool]:
+        with pytest.raises(SystemExit) as ended:
+            main(["validate", "--json", "--specs", str(folders / "specs"), *more])
+        return int(str(ended.value.code)), "nobody declared the pool 'gpu'" in capsys.readouterr().out
+
+    assert validated() == (0, True)
+    assert validated("--pool", "gpu=2") == (0, False)
+    monkeypatch.setenv("CTD_POOLS", "gpu=1")
+    assert validated() == (0, False)
+    assert validated(str(folders / "specs/taxi.yaml")) == (0, False)
+
+
+def test_a_metric_that_there_is_not_is_an_error_of_the_target(folders: Path) -> None:
+    edit(folders, "deploy_targets/mobile.yaml", "AUC", "BinaryAcuracy")
+    problem, consequence = sorted(said(folders))
+    assert problem == (
+        "deploy_targets/mobile.yaml:6: there is no metric 'BinaryAcuracy'. Did you mean BinaryAccuracy? Metrics are "
+        "named by their class in TFMA or Keras, such as BinaryAccuracy."
+    )
+    assert "specs/taxi.yaml:9: warning: the file of target 'mobile' has problems" in consequence
+
+
+def test_a_metric_that_no_evaluator_measures_is_told_at_the_targets_line(folders: Path) -> None:
+    edit(folders, "deploy_targets/mobile.yaml", "AUC", "Recall")
+    (told,) = said(folders)
+    assert told == (
+        "deploy_targets/mobile.yaml:6: warning: taxi pushes here, and evaluator does not measure Recall: its pushes "
+        "would fail. Measured are AUC, BinaryAccuracy and ExampleCount. Add Recall to `metrics:` of evaluator in "
+        "taxi.yaml, without limits if need be."
+    )
+
+
+def test_of_several_evaluators_the_one_that_the_pusher_names_counts(folders: Path) -> None:
+    other = "  other: {kind: evaluator, label_key: tip, metrics: {Recall: {}}}\n"
+    (folders / "specs/taxi.yaml").write_text(PIPELINE + other)
+    edit(folders, "specs/taxi.yaml", "require: []", "require: [], inputs: {evaluation: other}")
+    (told,) = said(folders)
+    assert "taxi pushes here, and other does not measure AUC" in told
+    edit(folders, "specs/taxi.yaml", "evaluation: other", "evaluation: evaluator.evaluation")
+    assert said(folders) == []
+
+
+def test_a_pipeline_without_evaluator_is_told_and_one_that_pushes_elsewhere_is_not(folders: Path) -> None:
+    edit(folders, "specs/taxi.yaml", "  evaluator: {kind: evaluator, label_key: tip,", "  # {")
+    (told,) = said(folders)
+    assert "taxi pushes here, and has no evaluator that could measure AUC" in told
+    assert "Add an evaluator to taxi.yaml, or take the metric out." in told
+    (folders / "deploy_targets/other.yaml").write_text("target: other\nkind: hub\npath: ../other\n")
+    edit(folders, "specs/taxi.yaml", "[mobile]", "[other]")
+    assert said(folders) == []

@@ -1,0 +1,322 @@
+"""How inputs find their sources, and what is said where they do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctd.specs.load import load_pipeline
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.problems import SpecProblems
+
+STATS, SCHEMA = "  stats: {kind: statistics_gen}\n", "  schema: {kind: schema_gen}\n"
+HEAD = """\
+pipeline: p
+module: m.py
+nodes:
+  examples: {kind: example_gen, input: "/d/{SPAN}"}
+"""
+
+
+def load(tmp_path: Path, nodes: str, head: str = HEAD) -> PipelineSpec:
+    file = tmp_path / "p.yaml"
+    file.write_text(head + nodes)
+    return load_pipeline(file)
+
+
+def said(tmp_path: Path, nodes: str, head: str = HEAD) -> list[str]:
+    with pytest.raises(SpecProblems) as refused:
+        load(tmp_path, nodes, head)
+    return [str(p).replace(f"{tmp_path}/", "") for p in refused.value.problems]
+
+
+def sources(spec: PipelineSpec, node: str, piece: str = "") -> dict[str, str]:
+    (found,) = (w for w in spec.work if (w.node, w.piece.name) == (node, piece))
+    return {key: f"{source.node}.{source.output}" for key, source in found.sources.items()}
+
+
+def test_an_unambiguous_type_needs_no_words(tmp_path: Path) -> None:
+    spec = load(tmp_path, "  statistics: {kind: statistics_gen}\n  schema: {kind: schema_gen}\n")
+    assert sources(spec, "statistics") == {"examples": "examples.examples"}
+    assert sources(spec, "schema") == {"statistics": "statistics.statistics"}
+
+
+def test_a_trainer_prefers_what_transform_made_and_statistics_what_arrived(tmp_path: Path) -> None:
+    nodes = STATS + SCHEMA + "  t: {kind: transform}\n  m: {kind: trainer}\n"
+    spec = load(tmp_path, nodes)
+    assert sources(spec, "m")["examples"] == "t.transformed_examples"
+    assert sources(spec, "stats")["examples"] == "examples.examples"
+
+
+def test_where_transform_writes_no_examples_the_trainer_takes_what_arrived(tmp_path: Path) -> None:
+    nodes = STATS + SCHEMA + "  t: {kind: transform, window: 7, materialize: false}\n  m: {kind: trainer, window: 7}\n"
+    assert sources(load(tmp_path, nodes), "m")["examples"] == "examples.examples"
+    assert said(tmp_path, nodes.replace("trainer, window: 7", "trainer")) == [
+        (
+            "p.yaml:8: m needs a window: t writes no examples for it (materialize: false). "
+            "Say how many spans it trains on: usually as many as t analyses."
+        )
+    ]
+
+
+def test_transform_looks_back_at_the_analyzer_cache_that_it_made(tmp_path: Path) -> None:
+    spec = load(tmp_path, STATS + SCHEMA + "  t: {kind: transform}\n")
+    assert sources(spec, "t")["analyzer_cache"] == "t.updated_analyzer_cache"
+
+
+def test_an_ambiguity_names_the_candidates_and_what_to_write(tmp_path: Path) -> None:
+    nodes = '  other: {kind: example_gen, input: "/e/{SPAN}"}\n  stats: {kind: statistics_gen}\n'
+    assert said(tmp_path, nodes) == [
+        (
+            "p.yaml:6: `examples` of stats could be examples.examples or other.examples. "
+            "Say which, for instance `inputs: {examples: examples}`."
+        )
+    ]
+
+
+def test_what_is_said_decides(tmp_path: Path) -> None:
+    nodes = (
+        '  other: {kind: example_gen, input: "/e/{SPAN}"}\n  stats: {kind: statistics_gen, inputs: {examples: other}}\n'
+    )
+    assert sources(load(tmp_path, nodes), "stats") == {"examples": "other.examples"}
+
+
+def test_an_output_can_be_named(tmp_path: Path) -> None:
+    nodes = (
+        STATS + SCHEMA + "  t: {kind: transform}\n  m: {kind: trainer, inputs: {examples: t.transformed_examples}}\n"
+    )
+    assert sources(load(tmp_path, nodes), "m")["examples"] == "t.transformed_examples"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "expected"),
+    [
+        (
+            "{exampels: examples}",
+            "p.yaml:5: stats has no input 'exampels'. Did you mean 'examples'? stats takes examples.",
+        ),
+        (
+            "{examples: exmples}",
+            (
+                "p.yaml:5: `examples` of stats: there is no node 'exmples'. Did you mean 'examples'? "
+                "There are examples and stats."
+            ),
+        ),
+        (
+            "{examples: examples.data}",
+            "p.yaml:5: `examples` of stats: 'examples.data' does not name one Examples. examples makes examples.",
+        ),
+        (
+            "{examples: stats}",
+            "p.yaml:5: `examples` of stats: 'stats' does not name one Examples. stats makes statistics.",
+        ),
+    ],
+)
+def test_a_wrong_wire_is_explained_at_its_line(tmp_path: Path, inputs: str, expected: str) -> None:
+    assert said(tmp_path, f"  stats: {{kind: statistics_gen, inputs: {inputs}}}\n") == [expected]
+
+
+def test_a_missing_source_names_the_kinds_that_make_one(tmp_path: Path) -> None:
+    nodes = STATS + "  v: {kind: example_validator}\n  m: {kind: trainer}\n  push: {kind: pusher, targets: [a]}\n"
+    assert said(tmp_path, nodes) == [
+        "p.yaml:6: v needs Schema as `schema`, and no node makes one. Add a node of kind importer or schema_gen.",
+        (
+            "p.yaml:8: push needs InfraBlessing as `infra_blessing`, and no node makes one. "
+            "Add a node of kind infra_validator, or leave it out of `require`."
+        ),
+        (
+            "p.yaml:8: push needs ModelBlessing as `model_blessing`, and no node makes one. "
+            "Add a node of kind evaluator, or leave it out of `require`."
+        ),
+    ]
+
+
+def test_a_missing_module_is_found_before_anything_runs(tmp_path: Path) -> None:
+    head = HEAD.replace("module: m.py\n", "")
+    assert said(tmp_path, "  m: {kind: trainer}\n", head) == [
+        "p.yaml:4: m needs a module. Write `module: my_module.py` here or at the top."
+    ]
+
+
+def test_a_circle_is_named(tmp_path: Path) -> None:
+    nodes = (
+        STATS + SCHEMA + "  one: {kind: transform, inputs: {examples: two.transformed_examples}}\n"
+        "  two: {kind: transform, inputs: {examples: one.transformed_examples}}\n"
+    )
+    (problem,) = said(tmp_path, nodes)
+    assert problem.startswith("p.yaml:7: nodes need each other in a circle: one needs two needs one. Change one of")
+
+
+def test_a_node_that_feeds_itself_is_a_circle(tmp_path: Path) -> None:
+    nodes = STATS + SCHEMA + "  one: {kind: transform, inputs: {examples: one.transformed_examples}}\n"
+    (problem,) = said(tmp_path, nodes)
+    assert "in a circle: one needs one" in problem
+
+
+def test_looking_back_at_blessed_models_is_no_circle(tmp_path: Path) -> None:
+    nodes = (
+        "  m: {kind: trainer, warm_start: latest_blessed}\n"
+        "  e: {kind: evaluator, label_key: y, metrics: {AUC: {}}}\n"
+        "  push: {kind: pusher, targets: [a], require: [model]}\n"
+    )
+    spec = load(tmp_path, nodes)
+    assert sources(spec, "m")["base_model"] == "m.model"
+    order = [w.id for w in spec.work]
+    assert (
+        order.index(("m", ""))
+        < order.index(("e", "metrics"))
+        < order.index(("e", "verdict"))
+        < order.index(("push", "a"))
+    )
+
+
+def test_a_node_that_wants_each_span_needs_a_source_with_spans(tmp_path: Path) -> None:
+    nodes = (
+        STATS + SCHEMA + "  t: {kind: transform}\n"
+        "  again: {kind: statistics_gen, inputs: {examples: t.transformed_examples}}\n"
+        "  v: {kind: example_validator, inputs: {statistics: stats}}\n"
+    )
+    nodes = nodes.replace("schema_gen}", "schema_gen, inputs: {statistics: stats}}")
+    (problem,) = said(tmp_path, nodes)
+    assert problem.startswith("p.yaml:8: again takes `examples` of each span, but t does not run once per span.")
+
+
+def test_every_complaint_is_made_once_and_all_at_once(tmp_path: Path) -> None:
+    nodes = (
+        "  a: {kind: trainer}\n  b: {kind: trainer}\n"
+        "  e: {kind: evaluator, label_key: y, metrics: {AUC: {}}, inputs: {nothing: a}}\n"
+    )
+    found = said(tmp_path, nodes)
+    assert len(found) == len(set(found)) == 3
+    assert [line.split(":")[1] for line in found] == ["7", "7", "7"]
+
+
+def test_a_pinned_span_that_is_denied_is_refused_at_its_window(tmp_path: Path) -> None:
+    head = HEAD.replace('"/d/{SPAN}"', '"/d/{SPAN}", deny: [4]')
+    (problem,) = said(tmp_path, STATS + "  schema:\n    kind: schema_gen\n    window: {pinned: [3, 4]}\n", head)
+    assert problem.startswith("p.yaml:8: nodes.schema pins span 4, which nodes.examples denies: it would wait for ever")
+
+
+def test_a_window_that_can_never_fill_is_refused(tmp_path: Path) -> None:
+    nodes = STATS + "  schema:\n    kind: schema_gen\n    window: 3\n    min_spans: 4\n"
+    (problem,) = said(tmp_path, nodes)
+    assert problem.startswith("p.yaml:9: ")
+    assert "min_spans is 4, but the window holds 3 at most: it can never fill" in problem
+
+
+def test_a_range_whose_spans_are_denied_is_refused_where_it_can_never_fill(tmp_path: Path) -> None:
+    head = HEAD.replace('"/d/{SPAN}"', '"/d/{SPAN}", deny: [2, 3, 9]')
+    nodes = STATS + "  schema:\n    kind: schema_gen\n    window: {first: 1, last: 3}\n    min_spans: 2\n"
+    (problem,) = said(tmp_path, nodes, head)
+    assert problem.startswith(
+        "p.yaml:8: nodes.schema needs 2 of the spans 1..3, of which nodes.examples leaves 1 undenied: "
+        "it would wait for ever"
+    )
+    assert load(tmp_path, nodes.replace("min_spans: 2", "min_spans: 1"), head).nodes["schema"]
+
+
+def test_dates_name_spans_in_windows(tmp_path: Path) -> None:
+    spec = load(tmp_path, STATS + "  schema: {kind: schema_gen, window: {first: 1970-01-02, last: 1970-01-05}}\n")
+    (piece,) = spec.nodes["schema"].pieces()
+    assert str(piece.takes["statistics"].select) == "spans 1..4"
+
+
+SERVING = """\
+  served: {kind: example_gen, input: "/s/{SPAN}"}
+  stats: {kind: statistics_gen, inputs: {examples: examples}}
+  served_stats: {kind: statistics_gen, inputs: {examples: served}}
+  schema: {kind: importer, artifact: Schema, path: s.pbtxt}
+"""
+
+
+def test_skew_needs_statistics_of_other_data(tmp_path: Path) -> None:
+    nodes = STATS + "  schema: {kind: importer, artifact: Schema, path: s.pbtxt}\n"
+    assert said(tmp_path, nodes + "  v: {kind: example_validator, skew: {fare: 0.1}}\n") == [
+        (
+            "p.yaml:7: v needs ExampleStatistics as `serving_statistics`, and no other node makes one. "
+            "Add a node of kind statistics_gen of the data to compare with, or leave the comparison out."
+        )
+    ]
+    validator = "  v: {kind: example_validator, skew: {fare: 0.1}, inputs: {serving_statistics: stats}}\n"
+    assert said(tmp_path, nodes + validator) == [
+        (
+            "p.yaml:7: v needs ExampleStatistics as `statistics`, and no other node makes one. "
+            "Add a node of kind statistics_gen."
+        )
+    ]
+
+
+def test_data_is_not_compared_with_itself(tmp_path: Path) -> None:
+    validator = (
+        "  v: {kind: example_validator, skew: {fare: 0.1}, inputs: {statistics: stats, serving_statistics: stats}}\n"
+    )
+    assert said(tmp_path, SERVING + validator) == [
+        (
+            "p.yaml:9: `serving_statistics` of v: stats would be compared with itself. "
+            "Name a node that looks at other data."
+        )
+    ]
+
+
+def test_of_two_statistics_the_candidates_are_named_and_one_wire_is_enough(tmp_path: Path) -> None:
+    ambiguous = said(tmp_path, SERVING + "  v: {kind: example_validator, skew: {fare: 0.1}}\n")
+    assert [text.partition(". ")[0] for text in ambiguous] == [
+        "p.yaml:9: `serving_statistics` of v could be stats.statistics or served_stats.statistics",
+        "p.yaml:9: `statistics` of v could be stats.statistics or served_stats.statistics",
+    ]
+    expected = {
+        "statistics": "stats.statistics", "schema": "schema.schema", "serving_statistics": "served_stats.statistics",
+    }  # fmt: skip
+    for wire in ("statistics: stats", "serving_statistics: served_stats"):
+        validator = f"  v: {{kind: example_validator, skew: {{fare: 0.1}}, inputs: {{{wire}}}}}\n"
+        assert sources(load(tmp_path, SERVING + validator), "v") == expected
+
+
+@pytest.mark.parametrize(
+    ("validation", "expected"),
+    [
+        pytest.param(
+            "{feature: fare, expression: num_stats.min > 0}",
+            "p.yaml:7: nodes.v.validations.0: the expression does not name `feature`. Its statistics are",
+            id="of nothing",
+        ),
+        pytest.param(
+            "{feature: fare, expression: feature.num_stats.min > feature_base.num_stats.min}",
+            "p.yaml:7: nodes.v.validations.0: the expression names both `feature` and `feature_base`.",
+            id="of two kinds",
+        ),
+        pytest.param(
+            "{feature: fare, expression: feature.num_stats.min > 0, severity: INFO}",
+            "p.yaml:7: nodes.v.validations.0.severity must be ERROR or WARNING, not the text 'INFO'",
+            id="of no severity",
+        ),
+        pytest.param(
+            "{expression: feature.num_stats.min > 0}",
+            "p.yaml:7: nodes.v.validations.0 lacks the key 'feature'",
+            id="of no feature",
+        ),
+    ],
+)
+def test_a_validation_that_cannot_be_is_refused_at_its_line(tmp_path: Path, validation: str, expected: str) -> None:
+    nodes = STATS + "  schema: {kind: importer, artifact: Schema, path: s.pbtxt}\n"
+    (problem,) = said(tmp_path, nodes + f"  v: {{kind: example_validator, validations: [{validation}]}}\n")
+    assert problem.startswith(expected)
+
+
+def test_the_span_before_is_taken_where_something_compares_with_it(tmp_path: Path) -> None:
+    nodes = STATS + "  schema: {kind: importer, artifact: Schema, path: s.pbtxt}\n  v: {kind: example_validator, "
+    alone = "validations: [{feature: fare, expression: feature.num_stats.min > 0}]}\n"
+    pair = "validations: [{feature: fare, expression: feature_test.num_stats.max < 2 * feature_base.num_stats.max}]}\n"
+    assert "previous_statistics" not in sources(load(tmp_path, nodes + alone), "v")
+    for takes_it in (pair, "drift: {fare: 0.1}}\n", "inputs: {previous_statistics: stats}}\n"):
+        assert sources(load(tmp_path, nodes + takes_it), "v")["previous_statistics"] == "stats.statistics"
+
+
+def test_what_a_verdict_means_is_no_part_of_it(tmp_path: Path) -> None:
+    nodes = STATS + "  schema: {kind: importer, artifact: Schema, path: s.pbtxt}\n  v: {kind: example_validator, "
+    settings = [
+        next(w for w in load(tmp_path, nodes + f"on_anomaly: {policy}}}\n").work if w.node == "v").piece.settings
+        for policy in ("block", "quarantine")
+    ]
+    assert settings[0] == settings[1]
