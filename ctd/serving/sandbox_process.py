@@ -116,7 +116,10 @@ class ProcessServer:
     def stop(self) -> None:
         # There is nothing to save in a sandbox, so it is not asked nicely. Once reaped, its group may be another's.
         if self._process and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:  # a fork that has not come to lead its group yet
+                os.kill(self._process.pid, signal.SIGKILL)
             self._process.wait()
         shutil.rmtree(self._root, ignore_errors=True)
 
