@@ -16,7 +16,15 @@ import numpy as np
 
 from ctd.components.api import Work, user_code
 from ctd.components.served_target import StatusServer
-from ctd.components.serving_requests import Feeds, Signature, complaint, last_split_records, load_signatures, requests
+from ctd.components.serving_requests import (
+    DEFAULT_SIGNATURE,
+    Feeds,
+    Signature,
+    complaint,
+    last_split_records,
+    load_signatures,
+    requests,
+)
 from ctd.core.errors import ComponentFailed, TargetUnavailable
 from ctd.deploy.target import Answers, VersionState
 from ctd.serving import warmup
@@ -30,7 +38,6 @@ TOLERANCE = 1e-4
 _MOST = 5
 _MOST_RECORDS = 1000  # enough to find examples that have every input, even where most lack one
 _ANSWER_SECONDS = 30.0  # the first request to a graph is the slow one
-_DEFAULT = "serving_default"
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class GoldenRequests:
         """
         try:
             signatures = load_signatures(str(model))
-            chosen = [signatures[_DEFAULT]] if _DEFAULT in signatures else list(signatures.values())
+            chosen = [signatures[DEFAULT_SIGNATURE]] if DEFAULT_SIGNATURE in signatures else list(signatures.values())
             records = last_split_records(work, "examples", _MOST_RECORDS)
             made = [(signature, *of_it) for signature in chosen for of_it in _feeds(signature, records, model)]
             if not made:
@@ -171,6 +178,6 @@ def _distance(served: Feeds, expected: Feeds) -> float:
 
 def _stamped(model: Path, signature: Signature) -> Iterator[tuple[str, Feeds]]:
     """The warm-up requests that the InfraValidator put into the model for this signature."""
-    of_it = (request for request in warmup.read(model) if (request.signature or _DEFAULT) == signature.name)
+    of_it = (request for request in warmup.read(model) if (request.signature or DEFAULT_SIGNATURE) == signature.name)
     for number, request in enumerate(itertools.islice(of_it, _MOST), start=1):
         yield f"warm-up request {number}", request.feeds

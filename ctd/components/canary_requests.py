@@ -11,20 +11,26 @@ from pathlib import Path
 
 from ctd.components.api import Work
 from ctd.components.canary_messages import REQUESTS_FILE, write_messages
-from ctd.components.serving_requests import Feeds, last_split_records, load_signatures, missing_inputs, requests
+from ctd.components.serving_requests import (
+    DEFAULT_SIGNATURE,
+    Feeds,
+    last_split_records,
+    load_signatures,
+    missing_inputs,
+    requests,
+)
 from ctd.core.errors import BadInput, TargetUnavailable
 from ctd.serving import warmup
 from ctd.serving.client import predict_request
 
 _MOST = 50
 _MOST_RECORDS = 1000
-_DEFAULT = "serving_default"
 
 
 def write_requests(work: Work, model: Path, folder: Path) -> None:
     """Write requests to the model's default signature. Raises BadInput if none can be made."""
     loaded = load_signatures(str(model))
-    signature = loaded.get(_DEFAULT) or next(iter(loaded.values()), None)
+    signature = loaded.get(DEFAULT_SIGNATURE) or next(iter(loaded.values()), None)
     if signature is None:
         raise BadInput(f"{work.where}: the model has no signature", hint="Export one in run_fn.")
     seen: list[bytes] = []
@@ -57,4 +63,4 @@ def write_requests(work: Work, model: Path, folder: Path) -> None:
 
 def _stamped(model: Path, signature: str) -> Iterator[Feeds]:
     """The warm-up requests that the InfraValidator put into the model."""
-    return (request.feeds for request in warmup.read(model) if (request.signature or _DEFAULT) == signature)
+    return (request.feeds for request in warmup.read(model) if (request.signature or DEFAULT_SIGNATURE) == signature)

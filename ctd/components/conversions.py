@@ -14,6 +14,7 @@ import numpy as np
 from ctd.components.api import SERVING_DIR, Work
 from ctd.components.parity import Refused, Report, compare, compare_metrics
 from ctd.components.serving_requests import (
+    DEFAULT_SIGNATURE,
     Feeds,
     Signature,
     last_split_records,
@@ -72,7 +73,9 @@ def _signature(target: TfliteTarget | TfjsTarget, there: Mapping[str, Signature]
     """The one to convert. Raises BadInput that names those there are."""
     numeric = sorted(name for name, signature in there.items() if signature.numeric)
     said = f"signatures of plain numbers: {', '.join(numeric) or 'none'}"
-    name = target.signature or (numeric[0] if len(numeric) == 1 else "")
+    # Keras exports the default one by a name of its own too.
+    obvious = numeric if len(numeric) == 1 else [name for name in numeric if name == DEFAULT_SIGNATURE]
+    name = target.signature or next(iter(obvious), "")
     if not name:
         raise BadInput(
             f"target {target.target}: it cannot be told which signature to convert; {said}",

@@ -33,7 +33,6 @@ Extracts = dict[str, Any]
 
 # TFMA first calls signatures in a way that fails, and numpy spells out arrays of up to 1000 examples for that error.
 _BATCH = 4096
-_DEFAULT_SIGNATURE = "serving_default"
 # What turns raw examples into features and labels, by the names people give it.
 _TRANSFORM_SIGNATURE = "transform_features"
 _TRANSFORM_LAYER = "tft_layer"
@@ -91,7 +90,7 @@ class Subject:
         path = Path(model.uri, SERVING_DIR)
         parts = _Parts.of(path)
         where = f"{name} model #{model.id}"
-        signature = said.signature or _DEFAULT_SIGNATURE
+        signature = said.signature or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if signature not in parts.signatures:
             raise ComponentFailed(
                 f"{where} has no signature {signature!r}, only {_listed(parts.signatures)}",

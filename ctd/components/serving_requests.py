@@ -15,6 +15,7 @@ from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.examples_io import read_split
 
 Feeds = Mapping[str, NDArray[Any]]
+DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # The same graph in another batch or process differs in the last bits of a float32.
 _TOLERANCE = 1e-5
 _KERAS_SUFFIX = "_input"

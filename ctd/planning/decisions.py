@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import groupby
 from typing import Any
 
 from ctd.core.artifacts import Artifacts
@@ -194,10 +195,13 @@ class Plan:
         """The runs in the order in which they are to begin.
 
         Deeper nodes first, so that what is nearest to a served model does not queue behind a backlog of spans, and of
-        a backlog the oldest; backfills after all that, each in its own order.
+        a backlog the oldest; a pusher's targets as its spec names them, so that what is served first comes first;
+        backfills after all that, each in its own order.
         """
-        deeper_first = reversed(self.runs)
-        return tuple(sorted(deeper_first, key=lambda run: run.turn))
+        by_node = [tuple(runs) for _, runs in groupby(self.runs, lambda run: run.subject.node)]
+        pieces = (groupby(runs, lambda run: run.subject.piece) for runs in reversed(by_node))
+        by_piece = (tuple(runs) for node in pieces for _, runs in node)
+        return tuple(sorted((run for runs in by_piece for run in reversed(runs)), key=lambda run: run.turn))
 
     @property
     def wake_at(self) -> datetime | None:

@@ -184,7 +184,7 @@ class ConvertedTarget(Target):
 
     signature: str = Field(
         default="",
-        description="the signature that is converted, of plain numbers; by default the only such one the model has",
+        description="the signature that is converted, of plain numbers; by default the only one, or serving_default",
     )
     parity: Parity = Field(default=Parity(), description="a conversion that changes the answers more does not ship")
 

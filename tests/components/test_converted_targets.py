@@ -245,6 +245,16 @@ def test_metrics_that_cannot_be_computed_are_an_error_that_names_what_is_missing
 
 
 @pytest.mark.parametrize("kind", ["tflite", "tfjs"])
+def test_of_several_signatures_of_numbers_the_default_one_is_converted(push: Push, tmp_path: Path, kind: str) -> None:
+    model = Model(HOURS)
+    signatures = {"serve": model.numbers, "serving_default": model.numbers}  # as Keras 3 exports a model
+    tf.saved_model.save(model, str(tmp_path / "model/Format-Serving"), signatures)
+    pushed = push(Artifact(ArtifactType.MODEL, str(tmp_path / "model"), "model-9", id=9), kind)
+    assert pushed.properties["pushed_version"] == 1
+    assert json.loads(Path(pushed.uri, "parity.json").read_text())["signature"] == "serving_default"
+
+
+@pytest.mark.parametrize("kind", ["tflite", "tfjs"])
 def test_what_cannot_be_converted_is_an_error_of_that_target_that_names_a_way_out(
     push: Push, tmp_path: Path, kind: str
 ) -> None:

@@ -228,6 +228,17 @@ def test_the_pointer_to_the_version_in_use_is_kept(site: Site) -> None:
     assert site.live("hub").because.startswith("the file `current` names 1 instead of 3")
 
 
+def test_with_few_slots_targets_get_their_model_in_the_order_of_the_spec(tmp_path: Path) -> None:
+    site = Site(tmp_path, parallel=1)
+    for target in KINDS:
+        site.declare(target)
+    site.span(1)
+    site.start()
+    site.train(100)
+    pushes = sorted(site.executions("pusher", State.SUCCEEDED), key=lambda e: e.id)
+    assert [e.piece for e in pushes] == list(KINDS)
+
+
 def test_one_bad_target_is_a_verdict_on_that_target_alone(site: Site, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -246,7 +257,7 @@ def test_one_bad_target_is_a_verdict_on_that_target_alone(site: Site, tmp_path: 
 
 @pytest.mark.parametrize(("number", "said"), [("EROFS", "read-only"), ("ENOSPC", "free space"), ("EXDEV", "one disk")])
 def test_a_target_that_cannot_be_written_gets_its_model_when_it_can(site: Site, number: str, said: str) -> None:
-    arm(f"push.alloc=err({number}):2")  # of the second target
+    arm(f"push.alloc=err({number}):3")  # of the third target
     site.train(400)
     failed = [e for e in site.executions("pusher", State.FAILED) if e.failure]
     assert [(e.piece, said in str(e.failure)) for e in failed] == [("web", True)]
