@@ -7,6 +7,7 @@ nothing: limits are the verdict's.
 from __future__ import annotations
 
 import json
+import logging
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -29,12 +30,15 @@ from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split
 from ctd.components.evaluation_data import Examples, Extracts, Inference, Subject, no_feature, together
 from ctd.components.evaluation_metrics import Computations, class_names, measure
 from ctd.components.examples_io import read_split
+from ctd.components.kept_answers import KeptAnswers
 from ctd.components.metadata_files import schema_of
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, PermanentError
 from ctd.core.fingerprints import digest_of
 from ctd.specs.evaluator import EvaluatorSpec
 from ctd.specs.metric_names import ALWAYS_MEASURED
+
+log = logging.getLogger(__name__)
 
 _CANDIDATE, _BASELINE = tfma.CANDIDATE_KEY, tfma.BASELINE_KEY
 (_COUNT,) = ALWAYS_MEASURED
@@ -60,6 +64,7 @@ class Evaluation:
     files: Sequence[str]
     examples: Examples
     output: Path
+    kept: KeptAnswers
 
     @property
     def spec(self) -> EvaluatorSpec:
@@ -73,7 +78,9 @@ def run(work: Work) -> Outputs:
     for artifact in work.inputs("examples"):
         check_payload(work, artifact)
     files = [file for artifact in work.inputs("examples") for s in spec.splits for file in split_files(artifact, s)]
-    evaluation = Evaluation(work, files, _examples(work, files), work.output("evaluation"))
+    examples, output = _examples(work, files), work.output("evaluation")
+    kept = KeptAnswers.of(output, work.optional("measured_before"), examples)
+    evaluation = Evaluation(work, files, examples, output, kept)
     candidate = _inferred(evaluation, _CANDIDATE, model)
     _check_slices(evaluation, candidate)
     skipped, rows = "", []
@@ -106,9 +113,16 @@ def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
     evaluation.work.progress(f"{len(evaluation.examples.records)} examples: the {name}")
     subject = Subject.of(name, model, evaluation.spec, evaluation.examples.features)
     batches = list(evaluation.examples.batches())
-    with user_code(f"{evaluation.work.where}: the {name} model"):
-        inference = Inference(subject)
-        return Measured(subject, [inference(batch) for batch in batches])
+    known = evaluation.kept.read(model, subject)
+    if known:
+        log.info("the %s, model #%d, was asked about these examples before: its answers are taken", name, model.id)
+        batches = [{**batch, **said} for batch, said in zip(batches, known, strict=True)]
+    else:
+        with user_code(f"{evaluation.work.where}: the {name} model"):
+            inference = Inference(subject)
+            batches = [inference(batch) for batch in batches]
+    evaluation.kept.write(model, subject, batches)
+    return Measured(subject, batches)
 
 
 def _check_slices(evaluation: Evaluation, candidate: Measured) -> None:

@@ -12,8 +12,6 @@ from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.planning.reasons import changes
 
-_BACK = frozenset({ArtifactType.MODEL, ArtifactType.TRANSFORM_CACHE})
-
 
 @dataclass(frozen=True)
 class Step:
@@ -183,11 +181,15 @@ def _step(history: History, execution: Execution) -> Step:
 
 
 def _looks_back(history: History, execution: Execution, key: str) -> bool:
-    """Whether an input was there before, such as a baseline or an analyzer cache: it is no cause of the work."""
+    """Whether an input is no cause of the work: a model it is compared with, or what its own piece made before."""
     if key in execution.ingredients.get("inputs", {}):
         return False
-    artifacts = (history.artifact(i) for i in execution.inputs[key])
-    return any(a is not None and a.type in _BACK for a in artifacts)
+    taken = [(history.artifact(i), history.maker(i)) for i in execution.inputs[key]]
+    return any(
+        (artifact is not None and artifact.type is ArtifactType.MODEL)
+        or (maker is not None and (maker.node, maker.piece) == (execution.node, execution.piece))
+        for artifact, maker in taken
+    )
 
 
 def _took(push: Execution, model: Artifact) -> bool:

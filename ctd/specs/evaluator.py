@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
-from ctd.core.selectors import Latest, LatestBlessed, Newest, Take
+from ctd.core.selectors import LastMade, Latest, LatestBlessed, Newest, Take
 from ctd.specs.base import Complaint, Complaints, Name, Piece, Spec
 from ctd.specs.metric_names import METRICS, no_metric
 from ctd.specs.windows import WindowedNode
@@ -104,6 +104,7 @@ class EvaluatorSpec(WindowedNode):
                 "baseline_model": Take(T.MODEL, LatestBlessed(), optional=True, triggers=False),
                 "examples": Take(T.EXAMPLES, self.selector(Newest(1)), prefer="examples"),
                 "schema": Take(T.SCHEMA, Latest(), optional=True),
+                "measured_before": Take(T.EVALUATION, LastMade(), optional=True, triggers=False),
             },
             makes={"evaluation": T.EVALUATION},
             settings=said,

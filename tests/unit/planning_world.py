@@ -105,6 +105,7 @@ HISTORY = frozenset(
         ("transform", "analyzer_cache"),
         ("trainer", "base_model"),
         ("evaluator", "baseline_model"),
+        ("evaluator", "measured_before"),
         ("infra_validator", "examples"),
         ("pusher", "model_blessing"),
         ("pusher", "infra_blessing"),

@@ -1,0 +1,125 @@
+"""What models said of examples, kept beside an evaluation: on the same examples no model is asked twice.
+
+A candidate that is trained anew on old data is compared with a baseline that was measured on it before, and another
+metric or slice is another computation on the same answers. A help, and no part of any identity: a file is named by all
+that its content depends on, and without it the models are asked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_model_analysis as tfma
+from numpy.typing import NDArray
+from tensorflow_model_analysis import constants
+
+from ctd.components.evaluation_data import Examples, Extracts, Subject
+from ctd.core.artifacts import Artifact
+from ctd.core.fingerprints import digest_of
+
+log = logging.getLogger(__name__)
+
+FOLDER = "answers"
+_MOST = 64 << 20  # bytes: what takes more is sooner computed than copied and summed
+_KEPT = (
+    constants.PREDICTIONS_KEY,
+    constants.LABELS_KEY,
+    constants.EXAMPLE_WEIGHTS_KEY,
+    constants.TRANSFORMED_FEATURES_KEY,
+)
+_Arrays = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class KeptAnswers:
+    """Reads what the evaluation before this one kept, and keeps what the next may need."""
+
+    folder: Path
+    before: Path | None
+    common: str  # the digest of everything but the model
+
+    @classmethod
+    def of(cls, output: Path, before: Artifact | None, examples: Examples) -> KeptAnswers:
+        records = hashlib.sha256()
+        for record in examples.records:
+            records.update(len(record).to_bytes(8, "big"))
+            records.update(record)
+        schema = examples.schema.SerializeToString(deterministic=True).hex() if examples.schema else ""
+        common = digest_of([records.hexdigest(), schema, tf.__version__, tfma.__version__])
+        return cls(output / FOLDER, Path(before.uri, FOLDER) if before else None, common)
+
+    def read(self, model: Artifact, subject: Subject) -> Sequence[Extracts] | None:
+        """What the model made of each batch of the examples, if that is known."""
+        path = self.before / self._name(model, subject) if self.before and model.digest else None
+        if path is None or not path.is_file():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as arrays:
+                return _nested({key: arrays[key] for key in arrays.files})
+        except (OSError, ValueError, BadZipFile) as error:
+            log.warning("model #%d is asked again: what it said before is damaged: %s", model.id, error)
+            return None
+
+    def write(self, model: Artifact, subject: Subject, batches: Sequence[Extracts]) -> None:
+        """Keep what the model made of each batch, where that is arrays of a reasonable size."""
+        arrays = dict(_flat(batches))
+        if model.digest and _storable(arrays):
+            self.folder.mkdir(exist_ok=True)
+            np.savez(self.folder / self._name(model, subject), **{key: _plain(a) for key, a in arrays.items()})
+
+    def _name(self, model: Artifact, subject: Subject) -> str:
+        spec = tfma.ModelSpec()
+        spec.CopyFrom(subject.spec)
+        spec.name, spec.is_baseline = "", False  # who it is compared with changes no answer
+        return f"{digest_of([self.common, model.digest, spec.SerializeToString(deterministic=True).hex()])}.npz"
+
+
+def _flat(batches: Sequence[Extracts]) -> Iterator[tuple[str, Any]]:
+    """Every array by its path: number of the batch, extract, and names of outputs or features."""
+
+    def leaves(path: tuple[str, ...], value: Any) -> Iterator[tuple[str, Any]]:
+        if isinstance(value, Mapping):
+            for name, part in value.items():
+                yield from leaves((*path, name.replace("%", "%25").replace("/", "%2F")), part)
+        elif value is not None:
+            yield "/".join(path), value
+
+    for number, batch in enumerate(batches):
+        for key in _KEPT:
+            yield from leaves((str(number), key), batch.get(key))
+
+
+def _nested(arrays: _Arrays) -> list[Extracts]:
+    """What `_flat` took apart."""
+    batches: dict[int, Extracts] = {}
+    for key, array in arrays.items():
+        number, *path = (part.replace("%2F", "/").replace("%25", "%") for part in key.split("/"))
+        place: dict[str, Any] = batches.setdefault(int(number), {})
+        for name in path[:-1]:
+            place = place.setdefault(name, {})
+        place[path[-1]] = array.astype(object) if array.dtype.kind == "S" else array
+    return [batches[number] for number in sorted(batches)]
+
+
+def _storable(arrays: Mapping[str, Any]) -> bool:
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        return False  # ragged and sparse tensors
+    plain = [_plain(array) for array in arrays.values()]
+    whole = (
+        not array.dtype.hasobject or bool(np.array_equal(stored.astype(object), array))
+        for array, stored in zip(arrays.values(), plain, strict=True)
+    )
+    return sum(array.nbytes for array in plain) <= _MOST and all(whole)
+
+
+def _plain(array: NDArray[Any]) -> NDArray[Any]:
+    """TFMA has texts as objects, which only a pickle holds."""
+    return array.astype("S") if array.dtype.hasobject else array
