@@ -32,7 +32,7 @@ from ctd.specs.evaluator import EvaluatorSpec
 Extracts = dict[str, Any]
 
 # TFMA first calls signatures in a way that fails, and numpy spells out arrays of up to 1000 examples for that error.
-_BATCH = 4096
+BATCH = 4096
 # What turns raw examples into features and labels, by the names people give it.
 _TRANSFORM_SIGNATURE = "transform_features"
 _TRANSFORM_LAYER = "tft_layer"
@@ -51,7 +51,7 @@ class Examples:
     @classmethod
     def of(cls, records: Sequence[bytes], schema: schema_pb2.Schema | None) -> Examples:
         """Examples read by the schema if it is theirs: transformed examples have other features than the raw ones."""
-        found = frozenset(ExamplesToRecordBatchDecoder().DecodeBatch(records[:_BATCH]).schema.names)
+        found = frozenset(ExamplesToRecordBatchDecoder().DecodeBatch(records[:BATCH]).schema.names)
         known = {feature.name for feature in schema.feature} if schema else set()
         return cls(records, schema if found and found <= known else None, found | (known if found <= known else set()))
 
@@ -60,8 +60,8 @@ class Examples:
         serialized = self.schema.SerializeToString() if self.schema else None
         decoder = ExamplesToRecordBatchDecoder(serialized)
         representations = InferTensorRepresentationsFromMixedSchema(self.schema) if self.schema else {}
-        for begin in range(0, len(self.records), _BATCH):
-            records = self.records[begin : begin + _BATCH]
+        for begin in range(0, len(self.records), BATCH):
+            records = self.records[begin : begin + BATCH]
             batch = decoder.DecodeBatch(records)
             # A feature without a value in the whole batch has no type there; TFMA leaves it out too.
             known = [field.name for field in batch.schema if not pa.types.is_null(field.type)]

@@ -23,7 +23,7 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import util
 
 from ctd.components.evaluation_data import Extracts
-from ctd.components.evaluation_sums import Numbers, Total, columns_for_histograms, total_of
+from ctd.components.evaluation_sums import Columns, Total, columns_for_histograms, total_of
 
 SliceKey = tuple[tuple[str, Any], ...]
 Metrics = dict[Any, Any]
@@ -101,13 +101,13 @@ def _by_ways(
     batches: Sequence[Extracts], config: tfma.EvalConfig, computations: Computations
 ) -> tuple[list[Total], list[Any]]:
     """What numpy can add up, and the combiners that must be given one example after the other."""
-    numbers: dict[str, Numbers | None] = {}
+    columns: dict[str, Columns | None] = {}
     totals, combiners = [], []
     for computation in computations.combined:
         model = computation.keys[0].model_name or ""
-        if model not in numbers:
-            numbers[model] = Numbers.of(batches, config, model)
-        total = total_of(computation.combiner, numbers[model])
+        if model not in columns:
+            columns[model] = Columns.of(batches, config, model)
+        total = total_of(computation.combiner, columns[model])
         if total:
             totals.append(total)
         else:

@@ -21,7 +21,7 @@ import tensorflow_model_analysis as tfma
 from numpy.typing import NDArray
 from tensorflow_model_analysis import constants
 
-from ctd.components.evaluation_data import Examples, Extracts, Subject
+from ctd.components.evaluation_data import BATCH, Examples, Extracts, Subject
 from ctd.core.artifacts import Artifact
 from ctd.core.fingerprints import digest_of
 
@@ -53,7 +53,7 @@ class KeptAnswers:
             records.update(len(record).to_bytes(8, "big"))
             records.update(record)
         schema = examples.schema.SerializeToString(deterministic=True).hex() if examples.schema else ""
-        common = digest_of([records.hexdigest(), schema, tf.__version__, tfma.__version__])
+        common = digest_of([records.hexdigest(), BATCH, schema, tf.__version__, tfma.__version__])
         return cls(output / FOLDER, Path(before.uri, FOLDER) if before else None, common)
 
     def read(self, model: Artifact, subject: Subject) -> Sequence[Extracts] | None:
