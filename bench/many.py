@@ -63,7 +63,7 @@ class Town:
         self.executor, state, looks = ManualExecutor(), StateDir(root / "state"), DelayQueue(clock)
         state.root.mkdir()
         self.store = MlmdStore(state.metadata, clock)
-        watcher = Watcher(looks.add_all, clock, timedelta(milliseconds=200))
+        watcher = Watcher(looks.add_all, clock)
         self.observer = Observer(clock, looks.add, watcher.touched)
         wanted = Wanted(root / "specs", root / "deploy_targets", state.root)
         parts = Parts(self.store, History(), self.executor, self.observer, state, clock, 1, Limits(SLOTS))

@@ -19,6 +19,7 @@ from bench.comparison import Sample, shown_seconds
 from bench.daemon import CTD, Events, running, until
 from bench.process_tree import cpu_of_ended, cpu_of_tree, watched
 from bench.taxi_spans import Trips, drop
+from ctd.core.executions import BEFORE, PHASES
 from ctd.engine.recovery import remember
 from ctd.metadata.mlmd import MlmdReader
 
@@ -29,7 +30,6 @@ STEPS = 500
 LIMIT, LOWER_LIMIT = 0.7, 0.65  # of the accuracy, before and after the edit of the threshold
 PUSH = "pusher.serving"
 SETTLING = 8.0  # seconds in which a new daemon still looks twice at what changed just before it started
-PHASES = ("start", "verify", "import", "run", "digest")
 
 
 @dataclass(frozen=True)
@@ -192,10 +192,9 @@ def metrics_of(folders: Mapping[str, Path]) -> dict[str, dict[str, float]]:
 
 
 def phases_of(began: float, took: timedelta, timings: Mapping[str, float]) -> dict[str, float]:
-    """When an execution began, how long it took, and its phases in their order; `publish` is what they leave."""
-    seconds = took.total_seconds()
-    phases = {name: timings[name] for name in (*PHASES, *(timings.keys() - {*PHASES})) if name in timings}
-    return {"began at": began, "took": seconds, **phases, "publish": max(0.0, seconds - sum(phases.values()))}
+    """When an execution began, how long it took, and the phases of that in their order, without those before it."""
+    inside = (name for name in PHASES if name not in BEFORE and name in timings)
+    return {"began at": began, "took": took.total_seconds(), **{name: timings[name] for name in inside}}
 
 
 @dataclass

@@ -63,7 +63,7 @@ class Settings(Spec):
     log_format: Literal["auto", "plain", "json"] = Field(
         default="auto", description="events for people or for machines"
     )
-    debounce: Duration = Field(default=timedelta(milliseconds=200), description="how long events are gathered")
+    debounce: Duration = Field(default=timedelta(milliseconds=50), description="how long events are gathered")
     rescan: Duration = Field(default=timedelta(seconds=30), description="everything is looked at this often")
     keep_logs: PositiveInt = Field(default=1000, description="logs of this many executions stay")
 

@@ -16,7 +16,7 @@ from ctd.watching.touched import TouchedFolders
 
 log = logging.getLogger("ctd.watching")
 
-_DEBOUNCE = timedelta(milliseconds=200)
+_DEBOUNCE = timedelta(milliseconds=50)
 _MOST = timedelta(seconds=1)
 
 

@@ -33,7 +33,7 @@ def test_a_flag_beats_the_environment_and_the_environment_the_default() -> None:
     environ = {"CTD_PARALLEL": "3", "CTD_WARM": "false", "CTD_RESCAN": "5s", "CTD_DEBOUNCE": ""}
     settings = Settings.resolve({"parallel": 5, "warm": None}, environ)
     assert (settings.parallel, settings.warm, settings.rescan) == (5, False, timedelta(seconds=5))
-    assert settings.debounce == timedelta(milliseconds=200)
+    assert settings.debounce == timedelta(milliseconds=50)
 
 
 def test_pools_are_said_one_by_one_or_together_and_of_trainings_there_is_one_unless_said() -> None:
