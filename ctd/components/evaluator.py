@@ -6,6 +6,7 @@ nothing: limits are the verdict's.
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
@@ -14,9 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import apache_beam as beam
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
+from apache_beam import Pipeline
 from apache_beam.options.pipeline_options import PipelineOptions
 from google.protobuf import json_format, text_format
 from tensorflow_model_analysis import constants
@@ -27,14 +28,17 @@ from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 
 from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split_files, user_code
-from ctd.components.evaluation_data import Examples, Extracts, Inference, Subject, no_feature, together
+from ctd.components.beam_runner import on_beam
+from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
 from ctd.components.evaluation_metrics import Computations, class_names, measure
 from ctd.components.examples_io import read_split
 from ctd.components.kept_answers import KeptAnswers
 from ctd.components.metadata_files import schema_of
+from ctd.components.tfrecords import read_batches
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, PermanentError
 from ctd.core.fingerprints import digest_of
+from ctd.specs.beam import BeamRunner
 from ctd.specs.evaluator import EvaluatorSpec
 from ctd.specs.metric_names import ALWAYS_MEASURED
 
@@ -58,13 +62,17 @@ class Measured:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """On which examples models are measured, and where that is written."""
+    """On which examples models are measured, how, and where that is written.
+
+    On a runner of Beam `examples` are only the first ones: to find out in time what models and spec cannot do.
+    """
 
     work: Work
     files: Sequence[str]
     examples: Examples
     output: Path
     kept: KeptAnswers
+    beam: BeamRunner | None
 
     @property
     def spec(self) -> EvaluatorSpec:
@@ -78,9 +86,10 @@ def run(work: Work) -> Outputs:
     for artifact in work.inputs("examples"):
         check_payload(work, artifact)
     files = [file for artifact in work.inputs("examples") for s in spec.splits for file in split_files(artifact, s)]
-    examples, output = _examples(work, files), work.output("evaluation")
+    beam = spec.beam if spec.beam and spec.beam.takes(sum(Path(file).stat().st_size for file in files)) else None
+    examples, output = _examples(work, files, BATCH if beam else None), work.output("evaluation")
     kept = KeptAnswers.of(output, work.optional("measured_before"), examples)
-    evaluation = Evaluation(work, files, examples, output, kept)
+    evaluation = Evaluation(work, files, examples, output, kept, beam)
     candidate = _inferred(evaluation, _CANDIDATE, model)
     _check_slices(evaluation, candidate)
     skipped, rows = "", []
@@ -98,8 +107,10 @@ def run(work: Work) -> Outputs:
     return {"evaluation": [work.made(evaluation.output, digest=digest, like=None, **properties)]}
 
 
-def _examples(work: Work, files: Sequence[str]) -> Examples:
-    records, schema = read_split(files), work.optional("schema")
+def _examples(work: Work, files: Sequence[str], most: int | None) -> Examples:
+    """All examples, or the first `most`."""
+    every = (record for file in files for batch in read_batches(file) for record in batch)
+    records, schema = read_split(files) if most is None else [*itertools.islice(every, most)], work.optional("schema")
     if not records:
         raise BadInput(
             f"{work.where}: there are no examples in {', '.join(work.spec(EvaluatorSpec).splits)}",
@@ -110,10 +121,10 @@ def _examples(work: Work, files: Sequence[str]) -> Examples:
 
 def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
     """What one model makes of the examples. Raises ComponentFailed where it fails."""
-    evaluation.work.progress(f"{len(evaluation.examples.records)} examples: the {name}")
+    evaluation.work.progress(f"{_said(evaluation)}: the {name}")
     subject = Subject.of(name, model, evaluation.spec, evaluation.examples.features)
     batches = list(evaluation.examples.batches())
-    known = evaluation.kept.read(model, subject)
+    known = None if evaluation.beam else evaluation.kept.read(model, subject)
     if known:
         log.info("the %s, model #%d, was asked about these examples before: its answers are taken", name, model.id)
         batches = [{**batch, **said} for batch, said in zip(batches, known, strict=True)]
@@ -121,8 +132,15 @@ def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
         with user_code(f"{evaluation.work.where}: the {name} model"):
             inference = Inference(subject)
             batches = [inference(batch) for batch in batches]
-    evaluation.kept.write(model, subject, batches)
+    if not evaluation.beam:
+        evaluation.kept.write(model, subject, batches)
     return Measured(subject, batches)
+
+
+def _said(evaluation: Evaluation) -> str:
+    """Which examples, for people."""
+    many = f"{len(evaluation.examples.records)} examples"
+    return f"{evaluation.beam.runner}, after the first {many}" if evaluation.beam else many
 
 
 def _check_slices(evaluation: Evaluation, candidate: Measured) -> None:
@@ -139,10 +157,10 @@ def _measure(evaluation: Evaluation, models: Sequence[Measured]) -> list[dict[st
     """The rows of metrics.json: slices of the candidate first, the whole before its parts."""
     subjects = [model.subject for model in models]
     config = _config(evaluation.spec, subjects)
-    evaluation.work.progress(f"{len(evaluation.examples.records)} examples: metrics of {len(models)} models")
+    evaluation.work.progress(f"{_said(evaluation)}: metrics of {len(models)} models")
     with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
         computations = Computations.of(config, evaluation.examples.schema)
-        if computations.needs_pipeline:
+        if computations.needs_pipeline or evaluation.beam:
             found = _by_pipeline(evaluation, subjects, config)
         else:
             found = _here(evaluation, models, config, computations)
@@ -205,7 +223,7 @@ def _here(
 
 
 def _by_pipeline(evaluation: Evaluation, subjects: Sequence[Subject], config: tfma.EvalConfig) -> list[Any]:
-    """The same by TFMA's Beam pipeline: slower, for metrics that look at more than labels and predictions."""
+    """The same by TFMA's Beam pipeline: for metrics that look at more than labels and predictions, and large data."""
     schema = evaluation.examples.schema
     source = TFExampleRecord(
         list(evaluation.files),
@@ -214,8 +232,9 @@ def _by_pipeline(evaluation: Evaluation, subjects: Sequence[Subject], config: tf
         telemetry_descriptors=["ctd", "Evaluator"],
     )
     adapter = TensorAdapterConfig(source.ArrowSchema(), source.TensorRepresentations()) if schema else None
+    runner = evaluation.beam
     # Without flags of its own, Beam reads those of the process.
-    with beam.Pipeline(options=PipelineOptions([])) as pipeline:
+    with on_beam(evaluation.work.where, runner) if runner else Pipeline(options=PipelineOptions([])) as pipeline:
         _ = (
             pipeline
             | source.BeamSource()

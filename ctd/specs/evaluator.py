@@ -10,6 +10,7 @@ from pydantic import Field, PositiveInt, field_validator, model_validator
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import LastMade, Latest, LatestBlessed, Newest, Take
 from ctd.specs.base import Complaint, Complaints, Name, Piece, Spec
+from ctd.specs.beam import BeamNode
 from ctd.specs.metric_names import METRICS, no_metric
 from ctd.specs.windows import WindowedNode
 
@@ -49,9 +50,10 @@ class Threshold(Spec):
         return set(features) in [set(slice_) for slice_ in self.slices]
 
 
-class EvaluatorSpec(WindowedNode):
+class EvaluatorSpec(WindowedNode, BeamNode):
     """TFMA metrics over slices, then a verdict on them against limits and the latest blessed model."""
 
+    runtime_only: ClassVar[frozenset[str]] = WindowedNode.runtime_only | BeamNode.runtime_only
     usual_pool: ClassVar[str] = "beam"
 
     kind: Literal["evaluator"]

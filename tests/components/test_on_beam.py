@@ -7,12 +7,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
+import tensorflow_model_analysis as tfma
 
 from ctd.components.api import split_files
 from ctd.components.examples_io import read_split
 from ctd.components.metadata_files import digest_of_messages, statistics_of
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
+from tests.components import evaluation_models as small
 
 pytestmark = pytest.mark.tf
 
@@ -98,6 +100,42 @@ def test_statistics_on_beam_are_those_of_ctd(work, tmp_path) -> None:
             for name in ("mean", "std_dev"):  # their last digits depend on the order of adding up
                 setattr(feature.num_stats, name, float(f"{getattr(feature.num_stats, name):.10g}"))
         assert digest_of_messages({"": both[0]}) == digest_of_messages({"": both[1]})
+
+
+def test_an_evaluation_on_beam_has_the_numbers_of_ctd(work, tmp_path) -> None:
+    examples = small.write_examples(tmp_path / "examples", small.rides(5000))
+    new, old = (
+        small.write_model(tmp_path / str(n), small.probabilities(n), n, transform_features=small.transform_features)
+        for n in (2, 1)
+    )
+    spec = {
+        "label_key": "label_xf",
+        "example_weight_key": "weight",
+        "slices": [[], ["hour"], ["kind", "hour"]],
+        "metrics": {"BinaryAccuracy": {}, "AUC": {}, "MeanPrediction": {}},
+    }
+    inputs = {"examples": examples, "model": new, "baseline_model": old}
+    own, on_beam = (
+        work("evaluator", spec={**spec, "beam": beam}, inputs=inputs)["evaluation"][0] for beam in (None, DIRECT)
+    )
+    assert on_beam.properties == own.properties
+    there, here = (json.loads(Path(one.uri, "metrics.json").read_text()) for one in (on_beam, own))
+    assert [(row["slice"], row["model"], row["examples"]) for row in there] == [
+        (row["slice"], row["model"], row["examples"]) for row in here
+    ]
+    for one, other in zip(there, here, strict=True):
+        assert one["metrics"] == pytest.approx(other["metrics"], rel=1e-6), one["slice"]
+    assert tfma.load_eval_result(on_beam.uri, model_name="baseline").slicing_metrics
+
+
+def test_what_an_evaluation_on_beam_cannot_do_is_said_before_it_begins(work, tmp_path) -> None:
+    examples = small.write_examples(tmp_path / "examples", small.rides(20))
+    model = small.write_model(tmp_path / "m", small.probabilities(1.0), 1, transform_features=small.transform_features)
+    spec = {"label_key": "label_xf", "slices": [["huor"]], "metrics": {"AUC": {}}, "beam": {"runner": "NoSuchRunner"}}
+    with pytest.raises(BadInput, match="'huor', which examples are sliced by, is neither"):
+        work("evaluator", spec=spec, inputs={"examples": examples, "model": model})
+    with pytest.raises(ComponentFailed, match="Beam's NoSuchRunner ended with"):
+        work("evaluator", spec={**spec, "slices": [["hour"]]}, inputs={"examples": examples, "model": model})
 
 
 def test_what_is_not_above_the_limit_is_read_by_ctd_itself(work, tmp_path) -> None:
