@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctd.observability import Event
-from ctd.specs.load import load_folder
+from ctd.specs.load import Loaded, load_folder
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem
 from ctd.specs.targets import AnyTarget
@@ -57,7 +57,8 @@ class Wanted:
 
     def reload(self) -> Change:
         """Read both folders again; a file that is broken keeps what it last said."""
-        loaded = load_folder(*self.folders, self._state, schedule.check, self._pools)
+        in_force = Loaded(self._pipelines, self._targets)
+        loaded = load_folder(*self.folders, self._state, schedule.check, self._pools, in_force)
         before, targets_before = self.pipelines, self.targets
         broken = {path for path, problems in loaded.problems.items() if any(not p.warning for p in problems)}
         self._pipelines = _merged(self._pipelines, loaded.pipelines, broken)

@@ -23,7 +23,7 @@ from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem, SpecProblems
 from ctd.specs.targets import AnyTarget
 from ctd.specs.timing import TimedNode
-from ctd.specs.together import unknown_pools, unmeasured_metrics
+from ctd.specs.together import shared_paths, twin_paths, unknown_pools, unmeasured_metrics
 
 S = TypeVar("S")
 
@@ -65,19 +65,24 @@ def load_folder(
     state: str | Path | None = None,
     check_cron: Callable[[str, str], None] = lambda cron, zone: None,
     pools: Collection[str] | None = None,
+    in_force: Loaded | None = None,
 ) -> Loaded:
     """Read all pipelines and targets. One bad file never hides another, and nothing is raised.
 
     `state` is where ctd keeps what it makes: like specs and targets no place for data. `check_cron` raises SpecError
     for fields or a time zone that there are not; it needs a library that workers should not have to import. `pools` are
-    the names of those that the daemon limits, if that is known.
+    the names of those that the daemon limits, if that is known. `in_force` is what goes on where a file is refused:
+    of two that cannot be together it is not the one at fault.
     """
+    before = in_force or Loaded()
     problems: dict[str, list[Problem]] = defaultdict(list)
     destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), problems)
     destinations.read(Path(targets))
     pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), problems)
     pipelines.read(Path(specs))
     names = {target.target for target in destinations.specs.values()}
+    for problem in twin_paths(destinations.standing(before.targets), destinations.documents, before.targets):
+        problems[problem.file].append(problem)
     broken = frozenset(destinations.broken())
     folders = {"specs": specs, "targets": targets, **({"state directory": state} if state else {})}
     own = [(f"ctd's own {what}", _absolute(folder)) for what, folder in folders.items()]
@@ -95,6 +100,10 @@ def load_folder(
         problems[file] += set(_missing_files(pipeline, document))  # several nodes share a module
     for file, target in destinations.specs.items():
         problems[file] += unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items())
+    standing = pipelines.standing(before.pipelines), destinations.standing(before.targets)
+    documents = {**pipelines.documents, **destinations.documents}
+    for problem in shared_paths(*standing, documents, (before.pipelines, before.targets)):
+        problems[problem.file].append(problem)
     said = {file: tuple(sorted(found)) for file, found in problems.items() if found}
     return Loaded(pipelines.good(), destinations.good(), said, broken)
 
@@ -142,6 +151,11 @@ class _Folder(Generic[S]):
     def good(self) -> dict[str, S]:
         """The specs of files without problems other than warnings."""
         return {file: spec for file, spec in self.specs.items() if all(p.warning for p in self.problems[file])}
+
+    def standing(self, in_force: Mapping[str, S]) -> dict[str, S]:
+        """The good specs, and of files with problems what is in force."""
+        bad = (file for file in in_force if any(not p.warning for p in self.problems.get(file, ())))
+        return {**{file: in_force[file] for file in bad}, **self.good()}
 
     def broken(self) -> Iterator[str]:
         """The names that files with problems declare, or would by their own name."""
