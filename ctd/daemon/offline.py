@@ -17,6 +17,7 @@ from ctd.core.requests import Order
 from ctd.core.spans import Span
 from ctd.core.timing import Clock, SystemClock
 from ctd.daemon.explanation import decision_view
+from ctd.daemon.lifecycle import held
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.views import Views, with_node
 from ctd.daemon.wanted import Wanted
@@ -44,7 +45,7 @@ def reading(settings: Settings) -> Iterator[Views]:
     state = StateDir(settings.state)
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
-    history = _history(state.metadata, clock)
+    history = _history(state, clock)
     read = threading.Event()
     observer = _observer(settings, read)
     try:
@@ -69,7 +70,7 @@ def supposing(settings: Settings, pipeline: str | None, *, file: Path | None, sp
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
     spec = load_pipeline(file) if file else one_of(wanted.pipelines, pipeline)
-    history = _history(StateDir(settings.state).metadata, SystemClock())
+    history = _history(StateDir(settings.state), SystemClock())
     world, made = _seen(spec, wanted, history, spans, settings)
     found = forecast(spec, world)
     return ForecastView(
@@ -88,7 +89,7 @@ def rehearse(settings: Settings, form: RequestForm) -> BackfillView:
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
     spec = with_node(one_of(wanted.pipelines, form.pipeline), form.node)
-    history = _history(StateDir(settings.state).metadata, SystemClock())
+    history = _history(StateDir(settings.state), SystemClock())
     world, made = _seen(spec, wanted, history, (), settings)
     request = Ranges(spec, made, history, world.now).request(form, "you")
     found = rehearsal(spec, world, request)
@@ -185,15 +186,17 @@ def _observer(settings: Settings, read: threading.Event) -> Observer:
     return Observer(clock, lambda _: read.set(), digests=digests)
 
 
-def _history(metadata: Path, clock: Clock) -> History:
+def _history(state: StateDir, clock: Clock) -> History:
     """What was recorded. What was running when the last daemon died counts as abandoned, as its successor will say."""
-    if not metadata.exists() and not metadata.with_name(IDENTITY).exists():
+    if not state.metadata.exists() and not state.metadata.with_name(IDENTITY).exists():
         return History()
-    store = MlmdStore.open_read_only(metadata)
+    store = MlmdStore.open_read_only(state.metadata)
     try:
         history = remember(store)
     finally:
         store.close()
-    for execution in history.running():
-        history.record(execution.with_outcome(Outcome(State.ABANDONED), clock.now()))
+    running = history.running()
+    if running and not held(state.lock):
+        for execution in running:
+            history.record(execution.with_outcome(Outcome(State.ABANDONED), clock.now()))
     return history
