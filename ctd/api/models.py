@@ -145,6 +145,7 @@ class ForecastView(View):
     decisions: list[DecisionView]
     forecast: list[ExpectedView]
     seconds: float  # the sum of what is known
+    held: list[DecisionView] = []  # what would wait or be blocked even then
 
 
 class BackfillView(ForecastView):

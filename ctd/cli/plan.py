@@ -10,7 +10,7 @@ from ctd.cli import render
 from ctd.cli.answers import answers
 from ctd.cli.options import as_json, folders
 from ctd.cli.status import offline
-from ctd.core.spans import span_number
+from ctd.core.spans import Span, span_of
 from ctd.daemon.offline import supposing
 from ctd.specs.settings import Settings
 
@@ -22,8 +22,14 @@ from ctd.specs.settings import Settings
 @click.option("--forecast", "forecast", is_flag=True, help="All that would follow, with what it usually takes.")
 @click.option("--spec", "file", type=click.Path(path_type=Path), help="Suppose that this file were in force.")
 @click.option(
-    "--with-span", "spans", multiple=True, metavar="SPAN", help="Suppose that this span had arrived: 42 or 2024-03-01."
+    "--with-span",
+    "spans",
+    multiple=True,
+    metavar="SPAN",
+    help="Suppose that this span had arrived: 42, 2024-03-01 or 42.v2; of one that is there, the next version, or new "
+    "content where there are no versions.",
 )
+@click.option("--input", "node", metavar="NODE", help="The input that it arrived in, where there are several.")
 @as_json
 def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     settings: Settings,
@@ -32,6 +38,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     forecast: bool,
     file: Path | None,
     spans: tuple[str, ...],
+    node: str | None,
     in_json: bool,
 ) -> int:
     """What would be done now, and why: run, reuse, wait or blocked, for every piece of work.
@@ -43,11 +50,14 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     JSON of one pipeline (named, or the only one there is):
       {"pipeline": ..., "decisions": [{"node", "key", "action", "because", ...}]}
     of several: {"pipelines": [...]} with one such object each.
-    With --forecast, --spec or --with-span also "forecast": [{"node", "key", "because", "seconds"}] and "seconds".
-    Exit code 0, whatever the plan says; `ctd status` judges.
+    With --forecast, --spec or --with-span also "forecast": [{"node", "key", "because", "seconds"}], "seconds", and
+    "held": decisions that would wait or be blocked even then.
+    Exit codes: 0 whatever the plan says, `ctd status` judges; 2 what is supposed cannot be, or would change nothing.
     """
+    if node and not spans:
+        raise click.UsageError("--input says where --with-span arrived: name that too")
     if forecast or file or spans:
-        supposed = supposing(settings, pipeline, file=file, spans=[_span(text) for text in spans])
+        supposed = supposing(settings, pipeline, file=file, spans=[_span(text) for text in spans], node=node or "")
         if in_json:
             click.echo(supposed.model_dump_json(indent=2))
         else:
@@ -71,9 +81,9 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     return 0
 
 
-def _span(text: str) -> int:
+def _span(text: str) -> Span:
     try:
-        return span_number(text)
+        return span_of(text)
     except ValueError as error:
         raise click.BadParameter(str(error), param_hint="--with-span") from error
 

@@ -128,10 +128,17 @@ def plan(view: PlanView, *, everything: bool) -> RenderableType:
 
 
 def forecast(view: ForecastView) -> RenderableType:
-    """`ctd plan --forecast`: all that would be done, in order, with its usual cost."""
+    """`ctd plan --forecast`: all that would be done, in order, with its usual cost, and what would be held up."""
+    held = [d.action for d in view.held]
+    said = {
+        "reused": [d.action for d in view.decisions].count("reuse"),
+        "waiting": held.count("wait"),
+        "blocked": held.count("blocked"),
+    }
     head = Text(clean(view.pipeline), style="bold")
-    head.append(f": {in_all(view)}", "none")
-    return Group(head, *rows_of(list(map(expected_row, view.forecast))))
+    head.append(": " + ", ".join([in_all(view), *(f"{n} {word}" for word, n in said.items() if n)]), "none")
+    rows = [(state_text(_word(d)), _plain(_work(d)), _because(_reason(d), d.hint)) for d in view.held]
+    return Group(head, *rows_of(list(map(expected_row, view.forecast))), *rows_of(rows))
 
 
 def in_all(view: ForecastView) -> str:

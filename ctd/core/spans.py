@@ -73,6 +73,16 @@ def span_number(text: str) -> int:
     return int(said)
 
 
+def span_of(text: str) -> Span:
+    """The span that a person means, perhaps in a certain version: `42` or `2024-03-01.v2`. Raises ValueError."""
+    said, dot, version = text.strip().rpartition(".v")
+    if not dot:
+        return Span(span_number(text))
+    if not re.fullmatch(r"[0-9]{1,18}", version):
+        raise ValueError(f"{text!r} has no version: write its number, such as {said}.v2")
+    return Span(span_number(said), int(version))
+
+
 def day_of(number: int) -> date | None:
     """The day of a span, or None where the calendar ends."""
     try:

@@ -8,11 +8,14 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FrameType
 
 from ctd.core.errors import CtdError
+
+_GLANCES, _GLANCE = 5, 0.05  # seconds between two of them
 
 
 class StateLocked(CtdError):
@@ -27,7 +30,7 @@ def locked(path: Path) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(file.fileno())
         except BlockingIOError as error:
             file.seek(0)
             owner = file.read().strip() or "unknown"
@@ -40,6 +43,27 @@ def locked(path: Path) -> Iterator[None]:
         file.flush()
         yield
         file.truncate(0)
+
+
+def _take(file: int) -> None:
+    """Lock for this process alone. Whoever only looks whether it is locked lets go at once."""
+    for _ in range(_GLANCES):
+        with contextlib.suppress(BlockingIOError):
+            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        time.sleep(_GLANCE)
+    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def held(path: Path) -> bool:
+    """Whether a daemon has the state directory's lock, or may have: who may not ask cannot tell."""
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return False
+    except (BlockingIOError, PermissionError):
+        return True
+    return False
 
 
 class Stop:

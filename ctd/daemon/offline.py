@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from ctd.api.models import BackfillView, ExpectedView, ForecastView
@@ -17,6 +18,7 @@ from ctd.core.requests import Order
 from ctd.core.spans import Span
 from ctd.core.timing import Clock, SystemClock
 from ctd.daemon.explanation import decision_view
+from ctd.daemon.lifecycle import held
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.views import Views, with_node
 from ctd.daemon.wanted import Wanted
@@ -25,11 +27,11 @@ from ctd.engine.observe import Observer
 from ctd.engine.recovery import remember
 from ctd.metadata.identity import IDENTITY
 from ctd.metadata.mlmd import MlmdStore
-from ctd.planning.decisions import Plan, Wait
+from ctd.planning.decisions import Blocked, Plan, Wait
 from ctd.planning.forecast import Expected, forecast
 from ctd.planning.rehearsal import rehearsal
-from ctd.planning.world import SpanFact, SpansFact, World
-from ctd.specs.load import load_pipeline
+from ctd.planning.supposed import NothingSupposed, with_spans
+from ctd.planning.world import World
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.settings import Settings
 from ctd.storage.digest_file import DigestFile
@@ -44,7 +46,7 @@ def reading(settings: Settings) -> Iterator[Views]:
     state = StateDir(settings.state)
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
-    history = _history(state.metadata, clock)
+    history = _history(state, clock)
     read = threading.Event()
     observer = _observer(settings, read)
     try:
@@ -61,22 +63,29 @@ def reading(settings: Settings) -> Iterator[Views]:
         observer.close()
 
 
-def supposing(settings: Settings, pipeline: str | None, *, file: Path | None, spans: Sequence[int]) -> ForecastView:
-    """What would be done with the spec of `file` in force, and with spans that have not arrived.
+def supposing(
+    settings: Settings, pipeline: str | None, *, file: Path | None = None, spans: Sequence[Span] = (), node: str = ""
+) -> ForecastView:
+    """What would be done with the spec of `file` in force, and with spans (of the input `node`) that have not arrived.
 
-    Raises SpecProblems for a file that would be refused, NotFound for a pipeline that there is not.
+    Raises SpecProblems for a file that would be refused, NotFound for a pipeline or input that there is not,
+    NothingSupposed for what cannot be, or would change nothing.
     """
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
-    spec = load_pipeline(file) if file else one_of(wanted.pipelines, pipeline)
-    history = _history(StateDir(settings.state).metadata, SystemClock())
-    world, made = _seen(spec, wanted, history, spans, settings)
+    spec = wanted.drafted(file) if file else one_of(wanted.pipelines, pipeline)
+    if pipeline is not None and spec.name != pipeline:
+        raise NothingSupposed(f"{file} declares the pipeline {spec.name!r}, not {pipeline!r}")
+    history = _history(StateDir(settings.state), SystemClock())
+    suppose = partial(with_spans, spec, said=spans, node=node)
+    world, made = _seen(spec, wanted, history, settings, suppose)
     found = forecast(spec, world)
     return ForecastView(
         pipeline=spec.name,
         decisions=[decision_view(d) for d in made.decisions],
         forecast=[_expected(e) for e in found.expected],
         seconds=found.cost.total_seconds(),
+        held=[decision_view(d) for d in found.end.decisions if isinstance(d, Wait | Blocked)],
     )
 
 
@@ -88,8 +97,8 @@ def rehearse(settings: Settings, form: RequestForm) -> BackfillView:
     wanted = Wanted(settings.specs, settings.targets, settings.state)
     wanted.reload()
     spec = with_node(one_of(wanted.pipelines, form.pipeline), form.node)
-    history = _history(StateDir(settings.state).metadata, SystemClock())
-    world, made = _seen(spec, wanted, history, (), settings)
+    history = _history(StateDir(settings.state), SystemClock())
+    world, made = _seen(spec, wanted, history, settings)
     request = Ranges(spec, made, history, world.now).request(form, "you")
     found = rehearsal(spec, world, request)
     return BackfillView(
@@ -104,7 +113,11 @@ def rehearse(settings: Settings, form: RequestForm) -> BackfillView:
 
 
 def _seen(
-    spec: PipelineSpec, wanted: Wanted, history: History, spans: Sequence[int], settings: Settings
+    spec: PipelineSpec,
+    wanted: Wanted,
+    history: History,
+    settings: Settings,
+    suppose: Callable[[World], World] = lambda world: world,
 ) -> tuple[World, Plan]:
     """The world when all content that the plan depends on has been read, and the plan."""
     read = threading.Event()
@@ -112,7 +125,7 @@ def _seen(
     try:
         while True:
             read.clear()
-            seen = _with_spans(observer.observe(spec, wanted.targets, history), spans)
+            seen = suppose(observer.observe(spec, wanted.targets, history))
             world, made = look_closely(spec, seen, observer.intact)
             if not any(isinstance(d, Wait) and d.busy for d in made.decisions):
                 return world, made
@@ -136,20 +149,6 @@ def one_of(pipelines: Mapping[str, PipelineSpec], name: str | None) -> PipelineS
         what = f"there is no pipeline {name!r}" if name else "which pipeline?"
         raise NotFound(what, hint=f"Pipelines: {there}.")
     return pipelines[name]
-
-
-def _with_spans(world: World, spans: Sequence[int]) -> World:
-    """The world in which these spans have arrived too, with content never seen before."""
-    more = tuple(
-        SpanFact(Span(number), "(supposed)", (), True, "complete: supposed", digest=f"supposed {number}")
-        for number in spans
-    )
-    return replace(
-        world,
-        spans={node: SpansFact((*fact.spans, *more), "") for node, fact in world.spans.items()}
-        if more
-        else world.spans,
-    )
 
 
 @dataclass
@@ -185,15 +184,17 @@ def _observer(settings: Settings, read: threading.Event) -> Observer:
     return Observer(clock, lambda _: read.set(), digests=digests)
 
 
-def _history(metadata: Path, clock: Clock) -> History:
+def _history(state: StateDir, clock: Clock) -> History:
     """What was recorded. What was running when the last daemon died counts as abandoned, as its successor will say."""
-    if not metadata.exists() and not metadata.with_name(IDENTITY).exists():
+    if not state.metadata.exists() and not state.metadata.with_name(IDENTITY).exists():
         return History()
-    store = MlmdStore.open_read_only(metadata)
+    store = MlmdStore.open_read_only(state.metadata)
     try:
         history = remember(store)
     finally:
         store.close()
-    for execution in history.running():
-        history.record(execution.with_outcome(Outcome(State.ABANDONED), clock.now()))
+    running = history.running()
+    if running and not held(state.lock):
+        for execution in running:
+            history.record(execution.with_outcome(Outcome(State.ABANDONED), clock.now()))
     return history

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctd.observability import Event
-from ctd.specs.load import load_folder
+from ctd.specs.load import Draft, Loaded, load_folder
 from ctd.specs.pipeline import PipelineSpec
-from ctd.specs.problems import Problem
+from ctd.specs.problems import Problem, SpecProblems
 from ctd.specs.targets import AnyTarget
 from ctd.watching import schedule
 
@@ -55,9 +55,24 @@ class Wanted:
     def problems_of(self, pipeline: str) -> tuple[Problem, ...]:
         return tuple(p for p in self.problems.get(self.file_of(pipeline), ()) if not p.warning)
 
+    def drafted(self, file: Path) -> PipelineSpec:
+        """The pipeline as it would be if what the file says were in force. Raises SpecProblems with all that is wrong.
+
+        Its paths mean what they would mean then, wherever the file lies.
+        """
+        specs, targets = self.folders
+        loaded = load_folder(Draft(specs, file), targets, self._state, schedule.check, self._pools, self._in_force)
+        if str(file) not in loaded.pipelines:
+            raise SpecProblems(loaded.problems[str(file)])
+        return loaded.pipelines[str(file)]
+
+    @property
+    def _in_force(self) -> Loaded:
+        return Loaded(self._pipelines, self._targets)
+
     def reload(self) -> Change:
         """Read both folders again; a file that is broken keeps what it last said."""
-        loaded = load_folder(*self.folders, self._state, schedule.check, self._pools)
+        loaded = load_folder(*self.folders, self._state, schedule.check, self._pools, self._in_force)
         before, targets_before = self.pipelines, self.targets
         broken = {path for path, problems in loaded.problems.items() if any(not p.warning for p in problems)}
         self._pipelines = _merged(self._pipelines, loaded.pipelines, broken)

@@ -7,7 +7,7 @@ by the push that is planned for it, which finds it whole and notes how it looks 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,14 +33,19 @@ class Inspector:
     def __init__(self) -> None:
         self._ledgers: dict[Path, _Known] = {}
 
-    def look(self, base: Path, version: int, *, pointer: bool) -> TargetSeen:
-        """How a version is that was pushed; `pointer` if the target has a file that names the one in use."""
+    def look(
+        self, base: Path, version: int, *, pointer: bool, other: Callable[[int], str] = lambda _: ""
+    ) -> TargetSeen:
+        """How a version is that was pushed; `pointer` if the target has a file that names the one in use.
+
+        `other` tells the pipeline that made a model, if it is another one than the version's.
+        """
         try:
-            return TargetSeen(version, self._fault(base, version, pointer=pointer))
+            return TargetSeen(version, self._fault(base, version, other) or (_misled(base, version) if pointer else ""))
         except OSError as error:
             return TargetSeen(version, unreadable=f"{base} cannot be looked at: {error.strerror or error}")
 
-    def _fault(self, base: Path, version: int, *, pointer: bool) -> str:
+    def _fault(self, base: Path, version: int, other: Callable[[int], str]) -> str:
         try:
             there = {int(entry.name) for entry in os.scandir(base) if is_version(entry.name) and entry.is_dir()}
         except (FileNotFoundError, NotADirectoryError):
@@ -53,9 +58,8 @@ class Inspector:
         if wrong:
             return f"version {version} is not as it was pushed: {wrong}"
         if top > version:
-            whose = "which ctd did not make" if top not in entries else "of a push that came to no good end"
-            return f"version {top}, {whose}, is above version {version}"
-        return _misled(base, version) if pointer else ""
+            return f"version {top}, {_whose(entries.get(top), other)}, is above version {version}"
+        return ""
 
     def _entries(self, base: Path) -> Mapping[int, Entry]:
         path = ledger_of(base)
@@ -67,6 +71,13 @@ class Inspector:
         if known is None or (known.size, known.modified) != (facts.st_size, facts.st_mtime_ns):
             known = self._ledgers[path] = _Known(facts.st_size, facts.st_mtime_ns, Ledger(path).entries())
         return known.entries
+
+
+def _whose(entry: Entry | None, other: Callable[[int], str]) -> str:
+    if entry is None:
+        return "which ctd did not make"
+    pipeline = other(entry.model)
+    return f"which pipeline {pipeline} pushed" if pipeline else "of a push that came to no good end"
 
 
 def _difference(pushed: Shape, found: Shape) -> str:

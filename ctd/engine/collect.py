@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Mapping
 
 from ctd.core.artifacts import Artifact
@@ -67,9 +68,32 @@ def unlink(state: StateDir, artifact: Artifact) -> None:
 
 
 def unlink_deleted(history: History, state: StateDir) -> None:
-    """Finish what a crash between marking and unlinking has left."""
+    """Finish what a crash between marking and unlinking has left.
+
+    There are many that were collected and few that are left: what is there is listed once, folder by folder.
+    """
+    there: dict[str, frozenset[str]] = {}
     for artifact in history.deleted():
-        unlink(state, artifact)
+        folder, name = _place(artifact.uri, str(state.artifacts))
+        if folder and folder not in there:
+            there[folder] = _names(folder)
+        if name in there.get(folder, ()):
+            unlink(state, artifact)
+
+
+def _place(uri: str, root: str) -> tuple[str, str]:
+    """The folder of one output, and the name of an execution's results in it; nothing for what is not ctd's."""
+    if not uri.startswith(f"{root}/"):
+        return "", ""
+    pipeline, node, output, name, *_ = *uri[len(root) + 1 :].split("/"), "", "", "", ""
+    return f"{root}/{pipeline}/{node}/{output}", name
+
+
+def _names(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(entry.name for entry in os.scandir(folder))
+    except OSError:  # not there, or not to be read: then nothing can be removed either
+        return frozenset()
 
 
 def prune_logs(history: History, state: StateDir, most: int) -> None:

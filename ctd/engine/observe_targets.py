@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 from ctd.core.executions import Execution
@@ -38,15 +40,18 @@ class TargetObserver:
             pin=target.pin_of(spec.name),
             server=_server(target),
             uploads=_uploads(target, spec.name),
-            seen=self._seen(target, spec.name, push) if push else None,
+            seen=self._seen(target, spec.name, push, partial(_other, spec.name, history)) if push else None,
         )
 
-    def _seen(self, target: AnyTarget, pipeline: str, push: Execution) -> TargetSeen | None:
+    def _seen(
+        self, target: AnyTarget, pipeline: str, push: Execution, other: Callable[[int], str]
+    ) -> TargetSeen | None:
         pushed, base = pushed_by(push), Path(target.base_path(pipeline))
         version = pushed.properties.get("pushed_version") if pushed else None
         if pushed is None or not isinstance(version, int) or Path(_destination(push)).parent != base:
             return None  # pushed to where the target was before
-        seen = self._inspector.look(base, version, pointer=not isinstance(target, TfServingTarget))
+        pointer = not isinstance(target, TfServingTarget)
+        seen = self._inspector.look(base, version, pointer=pointer, other=other)
         server = _server(target)
         if not server or confirmed(pushed, _uploads(target, pipeline)):
             return seen
@@ -60,6 +65,12 @@ class TargetObserver:
             answered = _knock(address)
             self._knocked[address] = now, answered
         return answered
+
+
+def _other(pipeline: str, history: History, model: int) -> str:
+    """The pipeline that made a model, if it is another one."""
+    maker = history.maker(model)
+    return maker.pipeline if maker and maker.pipeline != pipeline else ""
 
 
 def _knock(address: str) -> bool:

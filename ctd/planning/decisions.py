@@ -185,6 +185,7 @@ class Plan:
     unread: tuple[Unread, ...] = ()
     backfills: tuple[Backfill, ...] = ()  # all that nobody took back, oldest first
     targets: Mapping[str, Standing] = field(default_factory=dict)
+    unseen: frozenset[str] = frozenset()  # inputs of which not every span can be seen now: more may soon be there
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType, Value
-from ctd.core.executions import Outcome, State
+from ctd.core.executions import Execution, Outcome, State
 from ctd.core.fingerprints import fingerprint
 from ctd.core.history import History
 from ctd.planning.decide import whole
@@ -51,8 +51,10 @@ class Forecast:
 
 
 def forecast(spec: PipelineSpec, world: World) -> Forecast:
-    """Everything that would run in this world until it comes to rest."""
-    imagined = replace(world, history=copy_of(world.history, spec.name))
+    """Everything that would begin in this world until it comes to rest. What runs now is supposed to succeed."""
+    running = [e for e in world.history.running() if e.pipeline == spec.name]
+    begun = {_work(e): e for e in running}
+    imagined = replace(world, history=copy_of(world.history, spec.name, without=running))
     pieces = {w.id: w for w in spec.work}
     last_id = last_id_of(world.history, spec.name)
     last_artifact = max((a.id for e in world.history for made in e.outputs.values() for a in made), default=0)
@@ -68,11 +70,11 @@ def forecast(spec: PipelineSpec, world: World) -> Forecast:
             wired = pieces[run.subject.node, run.subject.piece]
             outputs = _made_up(wired, run, last_id, ids)
             before.update(_befores(world.history, spec.name, run, outputs))
-            begun = run.execution(spec.name, spec.node(run.subject.node).kind, world.now)
-            done = replace(begun, id=last_id).with_outcome(Outcome(State.SUCCEEDED, outputs), world.now)
-            imagined.history.record(done)
-            cut_off = _unless_same(wired, run, before, spec.name, world)
-            expected.append(Expected(run, _usual(world.history, spec.name, run), cut_off))
+            attempt = replace(run.execution(spec.name, spec.node(run.subject.node).kind, world.now), id=last_id)
+            imagined.history.record(attempt.with_outcome(Outcome(State.SUCCEEDED, outputs), world.now))
+            if begun.pop(_work(attempt), None) is None:
+                cut_off = _unless_same(wired, run, before, spec.name, world)
+                expected.append(Expected(run, _usual(world.history, spec.name, run), cut_off))
         made = plan(spec, imagined)
     return Forecast(tuple(expected), made)
 
@@ -82,9 +84,15 @@ def last_id_of(history: History, pipeline: str) -> int:
     return max((known.id for known in [*history, *history.requests(pipeline)]), default=0)
 
 
-def copy_of(history: History, pipeline: str) -> History:
+def _work(e: Execution) -> tuple[str, str, str, str]:
+    """What two attempts at the same work have in common."""
+    return e.node, e.piece, e.key, e.fingerprint
+
+
+def copy_of(history: History, pipeline: str, *, without: Collection[Execution] = ()) -> History:
     """A history to go on from, in which a pipeline has all that it has."""
-    found = History(history, history.requests(pipeline))
+    left_out = {e.id for e in without}
+    found = History((e for e in history if e.id not in left_out), history.requests(pipeline))
     for artifact in history.deleted():
         found.forget_artifact(artifact.id)
     return found

@@ -15,7 +15,7 @@ from ctd.planning.asked import permitted
 from ctd.planning.backfills import Backfills, invited, unread
 from ctd.planning.changes import kept, revision, unless_new_version
 from ctd.planning.decide import Wanted, decide
-from ctd.planning.decided import Decided, Held
+from ctd.planning.decided import Decided, Held, outputs_of
 from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import hold, inputs_of
@@ -56,6 +56,7 @@ class _Planner:
         self.left_out: dict[Subject, tuple[LeftOut, ...]] = {}
         self.unread: list[Unread] = []
         self.targets: dict[str, Standing] = {}
+        self.unseen: set[str] = set()
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
@@ -90,6 +91,7 @@ class _Planner:
             tuple(self.unread),
             self.backfills.progress(self.spec, self.decided),
             self.targets,
+            frozenset(self.unseen),
         )
 
     def _fan(self, wired: WiredPiece) -> dict[int, Decision]:
@@ -113,9 +115,11 @@ class _Planner:
                     beside.append(decision)
                 else:
                     by_span[number] = decision
+                    self.unseen |= set() if outputs_of(decision) else {wired.node}
         self._note_arrivals(wired, fact, by_span)
         self.decided.by_span[wired.id] = by_span
         if fact is None or fact.problem or not spans:
+            self.unseen.add(wired.node)
             self.decided.problems[wired.node] = because = (fact.problem if fact else "") or self._nothing(wired)
             beside.append(Wait(Subject(wired.node, wired.piece.name, ""), because, stuck=bool(fact and fact.problem)))
         elif wired.node in self.decided.silent:

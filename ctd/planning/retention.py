@@ -10,7 +10,7 @@ from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.planning.canaries import trial
 from ctd.planning.decided import outputs_of, used
-from ctd.planning.decisions import Plan, Reuse, Run, Wait
+from ctd.planning.decisions import Plan, Reuse, Run
 from ctd.planning.lineage import ancestors, pushed_model
 from ctd.specs.base import Keep
 from ctd.specs.pipeline import PipelineSpec
@@ -36,16 +36,11 @@ def collectable(spec: PipelineSpec, made: Plan, history: History, pushed: Mappin
     `pushed` says how many versions each target keeps. Where an input cannot be seen, what its spans made is not in
     the plan although it may soon be again: then nothing is collected.
     """
-    if not keeps(spec) or _blind(spec, made):
+    if not keeps(spec) or made.unseen or not made.decisions:
         return ()
     beyond = list(_beyond(spec, history))
     needed = frozenset(_needed(spec, made, history, pushed)) if beyond else frozenset()
     return tuple(c for c in beyond if c.artifact.id not in needed)
-
-
-def _blind(spec: PipelineSpec, made: Plan) -> bool:
-    roots = (d for d in made.decisions if d.subject.node in spec.inputs)
-    return not made.decisions or any(isinstance(d, Wait) and not (d.absent or d.running or d.outputs) for d in roots)
 
 
 def _beyond(spec: PipelineSpec, history: History) -> Iterator[Collect]:

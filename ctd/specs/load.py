@@ -23,7 +23,7 @@ from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem, SpecProblems
 from ctd.specs.targets import AnyTarget
 from ctd.specs.timing import TimedNode
-from ctd.specs.together import unknown_pools, unmeasured_metrics
+from ctd.specs.together import shared_paths, twin_paths, unknown_pools, unmeasured_metrics
 
 S = TypeVar("S")
 
@@ -48,38 +48,54 @@ class Loaded:
         return tuple(p for file in sorted(self.problems) for p in self.problems[file] if not p.warning)
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A folder of pipelines as it would be with this file in the place of the one that declares the same pipeline."""
+
+    folder: Path
+    file: Path
+
+
 def load_pipeline(path: str | Path) -> PipelineSpec:
     """Read one pipeline. Raises SpecProblems with everything that is wrong with the file."""
-    return _validated(read_document(str(path)), _Kind("pipeline", PipelineSpec))
+    return _validated(read_document(str(path)), _Kind("pipeline", PipelineSpec), Path(path).parent)
 
 
 def load_target(path: str | Path) -> AnyTarget:
     """Read one target. Raises SpecProblems with everything that is wrong with the file."""
-    target: AnyTarget = _validated(read_document(str(path)), _Kind("target", AnyTarget))
+    target: AnyTarget = _validated(read_document(str(path)), _Kind("target", AnyTarget), Path(path).parent)
     return target
 
 
 def load_folder(
-    specs: str | Path,
+    specs: str | Path | Draft,
     targets: str | Path,
     state: str | Path | None = None,
     check_cron: Callable[[str, str], None] = lambda cron, zone: None,
     pools: Collection[str] | None = None,
+    in_force: Loaded | None = None,
 ) -> Loaded:
     """Read all pipelines and targets. One bad file never hides another, and nothing is raised.
 
     `state` is where ctd keeps what it makes: like specs and targets no place for data. `check_cron` raises SpecError
     for fields or a time zone that there are not; it needs a library that workers should not have to import. `pools` are
-    the names of those that the daemon limits, if that is known.
+    the names of those that the daemon limits, if that is known. `in_force` is what goes on where a file is refused:
+    of two that cannot be together it is not the one at fault.
     """
+    before = in_force or Loaded()
     problems: dict[str, list[Problem]] = defaultdict(list)
     destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), problems)
     destinations.read(Path(targets))
     pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), problems)
-    pipelines.read(Path(specs))
+    folder = specs.folder if isinstance(specs, Draft) else Path(specs)
+    pipelines.read(folder)
+    if isinstance(specs, Draft):
+        pipelines.suppose(str(specs.file), folder)
     names = {target.target for target in destinations.specs.values()}
+    for problem in twin_paths(destinations.standing(before.targets), destinations.documents, before.targets):
+        problems[problem.file].append(problem)
     broken = frozenset(destinations.broken())
-    folders = {"specs": specs, "targets": targets, **({"state directory": state} if state else {})}
+    folders = {"specs": folder, "targets": targets, **({"state directory": state} if state else {})}
     own = [(f"ctd's own {what}", _absolute(folder)) for what, folder in folders.items()]
     own += [
         (f"the versions on target {target.target}", target.base_path(pipeline.name))
@@ -95,6 +111,10 @@ def load_folder(
         problems[file] += set(_missing_files(pipeline, document))  # several nodes share a module
     for file, target in destinations.specs.items():
         problems[file] += unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items())
+    standing = pipelines.standing(before.pipelines), destinations.standing(before.targets)
+    documents = {**pipelines.documents, **destinations.documents}
+    for problem in shared_paths(*standing, documents, (before.pipelines, before.targets)):
+        problems[problem.file].append(problem)
     said = {file: tuple(sorted(found)) for file, found in problems.items() if found}
     return Loaded(pipelines.good(), destinations.good(), said, broken)
 
@@ -128,20 +148,36 @@ class _Folder(Generic[S]):
             self.problems[str(folder)].append(problem)
             return
         for file in files:
-            self._read(file)
+            self._read(file, folder)
         self.unread = [file for file in files if file not in self.documents]
         self._refuse_twins()
 
-    def _read(self, file: str) -> None:
+    def suppose(self, draft: str, folder: Path) -> None:
+        """Put a file in the place of those that say what has its name."""
+        said = [(file, _name_in(document, self.kind.key)) for file, document in self.documents.items()]
+        self.problems.pop(draft, None)
+        self._read(draft, folder)
+        name = _name_in(self.documents[draft], self.kind.key) if draft in self.documents else ""
+        for file in (file for file, other in said if file != draft and other == name):
+            self.documents.pop(file)
+            self.specs.pop(file, None)
+            self.problems.pop(file, None)
+
+    def _read(self, file: str, base: Path) -> None:
         try:
             self.documents[file] = read_document(file)
-            self.specs[file] = _validated(self.documents[file], self.kind)
+            self.specs[file] = _validated(self.documents[file], self.kind, base)
         except SpecProblems as error:
             self.problems[file] += error.problems
 
     def good(self) -> dict[str, S]:
         """The specs of files without problems other than warnings."""
         return {file: spec for file, spec in self.specs.items() if all(p.warning for p in self.problems[file])}
+
+    def standing(self, in_force: Mapping[str, S]) -> dict[str, S]:
+        """The good specs, and of files with problems what is in force."""
+        bad = (file for file in in_force if any(not p.warning for p in self.problems.get(file, ())))
+        return {**{file: in_force[file] for file in bad}, **self.good()}
 
     def broken(self) -> Iterator[str]:
         """The names that files with problems declare, or would by their own name."""
@@ -175,8 +211,8 @@ def _name_in(document: Document, key: str) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _validated(document: Document, kind: _Kind[S]) -> S:
-    """The document as the model. Strict, as JSON is: the text "7" is no number."""
+def _validated(document: Document, kind: _Kind[S], base: Path) -> S:
+    """The document as the model, its paths against `base`. Strict, as JSON is: the text "7" is no number."""
     other = {"pipeline": "target", "target": "pipeline"}[kind.key]
     value = document.value
     if value is None:
@@ -184,10 +220,9 @@ def _validated(document: Document, kind: _Kind[S]) -> S:
     if isinstance(value, dict) and other in value and kind.key not in value:
         message = f"this declares a {other}, but the folder is for {kind.key}s"
         raise SpecProblems([document.problem((other,), message, f"Move the file to the folder of {other}s.")])
-    base = str(Path(document.file).absolute().parent)
     adapter: TypeAdapter[S] = TypeAdapter(kind.model)
     try:
-        return adapter.validate_json(json.dumps(value), strict=True, context={"base": base})
+        return adapter.validate_json(json.dumps(value), strict=True, context={"base": str(base.absolute())})
     except ValidationError as error:
         raise SpecProblems(problems_of(error, document, kind.model)) from error
 

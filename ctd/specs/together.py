@@ -1,8 +1,12 @@
-"""What only shows when files are looked at together: metrics that nobody measures, pools that nobody declares."""
+"""What only shows when files are looked at together: metrics that nobody measures, pools that nobody declares, folders
+that two would push into.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from os.path import normpath
 from pathlib import Path
 from typing import get_args
 
@@ -14,6 +18,8 @@ from ctd.specs.nodes import AnyNode, PusherSpec
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem
 from ctd.specs.targets import AnyTarget, ConvertedTarget
+
+_EACH = "Give each target a folder of its own."
 
 _USUAL = {kind.usual_pool for kind in get_args(get_args(AnyNode)[0])} - {""}
 
@@ -71,3 +77,74 @@ def _way_out(name: str, measured: Mapping[str, Collection[str]], file: str) -> s
     known = sorted({m for those in measured.values() for m in those})
     add = f"Add {name} to `metrics:` of {listed(measured, 'or')} in {file}, without limits if need be."
     return f"Measured {'is' if len(known) == 1 else 'are'} {listed(known)}. {add}"
+
+
+def twin_paths(
+    targets: Mapping[str, AnyTarget], documents: Mapping[str, Document], in_force: Mapping[str, AnyTarget]
+) -> Iterator[Problem]:
+    """Errors at the path of each target that is another's already. What is in force was there first, then by file."""
+    owners: dict[str, AnyTarget] = {}
+    for file, target in sorted(targets.items(), key=lambda item: (in_force.get(item[0]) != item[1], item[0])):
+        owner = owners.setdefault(normpath(target.path), target)
+        if owner is not target and file in documents:
+            yield documents[file].problem(("path",), f"it is the path of target {owner.target!r} as well", _EACH)
+
+
+@dataclass(frozen=True)
+class _Push:
+    """What one pusher hands to one target, and which of the two files say what they said before."""
+
+    pipeline: str
+    file: str
+    place: tuple[str | int, ...]
+    target: AnyTarget
+    target_file: str
+    kept: tuple[bool, bool]
+
+    @property
+    def base(self) -> str:
+        return normpath(self.target.base_path(self.pipeline))
+
+
+def shared_paths(
+    pipelines: Mapping[str, PipelineSpec],
+    targets: Mapping[str, AnyTarget],
+    documents: Mapping[str, Document],
+    in_force: tuple[Mapping[str, PipelineSpec], Mapping[str, AnyTarget]],
+) -> Iterator[Problem]:
+    """Errors where versions of two pipelines would go to one folder: each would push again over the other for ever.
+
+    Whoever was there first goes on: what is in force, then by file. The file at fault is the one that changed, of a
+    pipeline before a target's, so that the other pipelines that push there go on too.
+    """
+    owners: dict[str, _Push] = {}
+    pushes = list(_pushes(pipelines, targets, in_force))
+    for push in sorted(pushes, key=lambda p: (p.kept != (True, True), p.file, p.place)):
+        owner = owners.setdefault(push.base, push)
+        file, place = (push.target_file, ("path",)) if push.kept == (True, False) else (push.file, push.place)
+        if owner is not push and file in documents:
+            yield documents[file].problem(place, *_collision(owner, push))
+
+
+def _pushes(
+    pipelines: Mapping[str, PipelineSpec],
+    targets: Mapping[str, AnyTarget],
+    in_force: tuple[Mapping[str, PipelineSpec], Mapping[str, AnyTarget]],
+) -> Iterator[_Push]:
+    by_name = {target.target: (file, target) for file, target in targets.items()}
+    for file, pipeline in pipelines.items():
+        for node, spec in pipeline.nodes.items():
+            for i, name in enumerate(spec.targets if isinstance(spec, PusherSpec) else ()):
+                if name in by_name:
+                    target_file, target = by_name[name]
+                    kept = (in_force[0].get(file) == pipeline, in_force[1].get(target_file) == target)
+                    yield _Push(pipeline.name, file, ("nodes", node, "targets", i), target, target_file, kept)
+
+
+def _collision(owner: _Push, push: _Push) -> tuple[str, str]:
+    """What is wrong with a push to where another one goes, and what to do about it."""
+    where = f"{push.base}, where {owner.pipeline} pushes"
+    if owner.target is push.target:
+        hint = f"Write {{pipeline}} into `path:` of {Path(push.target_file).name}: each then has a folder of its own."
+        return f"{push.pipeline} would push to {where}: each would take the other's place again and again", hint
+    return f"{push.pipeline} would push to {where} as target {owner.target.target!r}", _EACH

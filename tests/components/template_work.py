@@ -35,7 +35,7 @@ def _op(_folder: Path) -> str:
 
 
 def _hold(_folder: Path) -> str:
-    time.sleep(2)
+    time.sleep(600)
     return ""
 
 

@@ -59,8 +59,10 @@ class Watching(Server):
 OTHERS = Answers(differ="output 'p' is 0.7 where the SavedModel itself says 0.2, 0.5 apart")
 
 
-def push(base: Path, model: Candidate, *, keep: int = 3, server: Server | None = None) -> Pushed:
-    return TfServing(base, keep=keep, server=server, patience=QUICK).push(model)
+def push(
+    base: Path, model: Candidate, *, keep: int = 3, server: Server | None = None, patience: Patience = QUICK
+) -> Pushed:
+    return TfServing(base, keep=keep, server=server, patience=patience).push(model)
 
 
 def versions(base: Path) -> list[str]:

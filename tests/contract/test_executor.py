@@ -175,7 +175,7 @@ def test_cancelling_what_has_ended_does_nothing(bench: Bench) -> None:
 
 
 def test_what_succeeds_within_the_grace_has_succeeded(tmp_path: Path) -> None:
-    bench = Bench(tmp_path, settings(tmp_path, grace=timedelta(seconds=30)))
+    bench = Bench(tmp_path, settings(tmp_path, grace=timedelta(seconds=100)))
     id_ = bench.start("finishes_despite_sigterm")
     bench.progress(id_)
     bench.executor.cancel(id_)

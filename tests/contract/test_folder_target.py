@@ -79,6 +79,8 @@ def test_a_look_tells_who_made_what_is_above(base: Path, tmp_path: Path) -> None
         push(base, made(tmp_path, model), model)
     looks = Inspector()
     assert "of a push that came to no good end" in looks.look(base, 1, pointer=True).fault
+    others = looks.look(base, 1, pointer=True, other={2: "fares"}.__getitem__)
+    assert others.fault == "version 2, which pipeline fares pushed, is above version 1"
     (base / "9").mkdir()
     assert "which ctd did not make" in looks.look(base, 2, pointer=True).fault
     (base / "9").rename(base / "9.tmp")

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +21,7 @@ from hypothesis import strategies as st
 from ctd.core import failpoints
 from ctd.core.errors import BadInput, TargetUnavailable
 from ctd.deploy.target import Candidate
+from ctd.deploy.tf_serving import Patience
 from tests.contract.target_bench import content, hidden, model_in, push, versions
 
 
@@ -255,7 +258,8 @@ def test_a_model_that_points_elsewhere_is_refused(base: Path, model: Callable[..
 
 def test_two_pushes_at_once_take_turns(base: Path, model: Callable[..., Candidate]) -> None:
     candidates = [model(n) for n in range(1, 5)]
-    threads = [threading.Thread(target=push, args=(base, c), kwargs={"keep": 9}) for c in candidates]
+    said = {"keep": 9, "patience": Patience(lock=timedelta(seconds=100))}
+    threads = [threading.Thread(target=push, args=(base, c), kwargs=said) for c in candidates]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -302,9 +306,13 @@ def test_a_reader_never_sees_a_version_in_part(base: Path, model: Callable[..., 
 
     reader = threading.Thread(target=watch)
     reader.start()
-    for candidate in candidates:
-        push(base, candidate, keep=20)
-    over.set()
-    reader.join()
+    try:
+        for candidate in candidates:
+            pushed = push(base, candidate, keep=20)
+            while str(pushed.version) not in seen and reader.is_alive():
+                time.sleep(0.001)
+    finally:
+        over.set()
+        reader.join()
     assert partial == []
-    assert len(seen) > 1
+    assert seen == set(versions(base))

@@ -628,8 +628,9 @@ def test_nothing_is_reported_and_no_thread_is_left_after_stop(tmp_path: Path, ro
     make(root / "a")
     world.watcher.check()
     world.watcher.watch({})
-    assert set(threading.enumerate()) == before
-    assert len(list(Path("/proc/self/fd").iterdir())) == files
+    # What a test before this one left may end meanwhile.
+    assert not set(threading.enumerate()) - before
+    assert len(list(Path("/proc/self/fd").iterdir())) <= files
     assert world.calls == calls
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,10 @@ def read(site: Site) -> list[str]:
 
 
 def test_a_range_is_rehearsed_asked_for_and_read_in_its_order_although_the_daemon_is_killed(site: Site) -> None:
-    slow = {"CTD_TEST": "1", "CTD_FAILPOINTS": "worker.before_exec=sleep(4)"}
-    with site.daemon("--parallel", "1", **slow) as daemon:
+    still = site.held()
+    still["CTD_FAILPOINTS"] += "; worker.before_result=sleep(4)"  # each takes long enough to be killed before the next
+    site.let_go()
+    with site.daemon("--parallel", "1", **still) as daemon, contextlib.ExitStack() as later:
         daemon.wait_for("execution ended", node="examples", key="span-5", state="succeeded")
         site.until("examples", "up to date")
         assert site.status()["state"] == "as wanted"
@@ -50,11 +53,13 @@ def test_a_range_is_rehearsed_asked_for_and_read_in_its_order_although_the_daemo
         assert [e["key"] for e in rehearsed["forecast"]] == ["span-2", "span-3", "span-4"]
         assert rehearsed["seconds"] > 0, "it took some time for span 5"
         assert site.ctd("backfill", "past", "7", "9", ok=(2,)) == "", "there are none"
+        later.enter_context(site.standing_still())
         (recorded,) = ask(site, "backfill", "past", "2", "4", "--order", "oldest", "--reason", "winter")["requests"]
         assert (recorded["verb"], recorded["key"], recorded["reason"]) == ("backfill", "2..4", "winter")
         (said,) = eventually("it is open", lambda: site.status()["backfills"])
         assert (said["range"], said["order"], said["spans"], said["failed"]) == ("2..4", "oldest", 3, 0)
         assert "of 3 spans done" in site.ctd("status")
+        later.close()
         daemon.wait_for("execution ended", node="examples", key="span-2", state="succeeded")
         daemon.kill()
     with site.daemon("--parallel", "1") as daemon:

@@ -157,7 +157,7 @@ def test_a_good_model_takes_over_and_a_bad_one_is_taken_back_by_itself(site: Sit
                 export(site, "bad")
                 back = verdict(daemon, "version 3 rolled back after ")
                 assert ": drift: output 'score' differs by " in back["result"]
-                assert site.until_live(2)["hold"] == back["result"]
+                eventually("the target says why", lambda: site.until_live(2)["hold"] == back["result"])
                 eventually("the canary's clients have the live version", lambda: clients.ask("canary") == 1.1)
                 assert site.versions() == [2], "`keep: 1`, and 3 is in quarantine"
                 export(site, "next")

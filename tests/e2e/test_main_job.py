@@ -33,7 +33,9 @@ def server(site: Site) -> Iterator[Server]:
 
 @pytest.fixture(scope="module")
 def daemon(site: Site, server: Server) -> Iterator[Daemon]:
-    with site.daemon() as running:
+    still = site.held("worker.made.trainer")
+    site.let_go()
+    with site.daemon(**still) as running:
         yield running
 
 
@@ -52,13 +54,13 @@ def test_a_dropped_span_becomes_a_served_model(site: Site, server: Server, daemo
 def test_the_daemon_is_small_answers_while_a_node_trains_and_has_no_tensorflow(
     site: Site, server: Server, daemon: Daemon
 ) -> None:
-    write_day(site.root / "data", DAY + timedelta(days=1))
-    daemon.wait_for("execution started", node="trainer", attempt=1, key="spans 19783..19784 (2)")
-    seen = site.node("trainer")
-    assert seen["state"] == "running"
-    loaded = Path(f"/proc/{daemon.process.pid}/maps").read_text()
-    assert "tensorflow" not in loaded
-    assert site.ask("/status")["daemon"]["memory_mb"] < 150
+    with site.standing_still():
+        write_day(site.root / "data", DAY + timedelta(days=1))
+        daemon.wait_for("execution started", node="trainer", attempt=1, key="spans 19783..19784 (2)")
+        site.until("trainer", "running")
+        loaded = Path(f"/proc/{daemon.process.pid}/maps").read_text()
+        assert "tensorflow" not in loaded
+        assert site.ask("/status")["daemon"]["memory_mb"] < 150
 
 
 def test_a_second_span_runs_what_it_affects_and_meets_the_blessed_model(
@@ -110,8 +112,18 @@ def test_a_spec_with_a_typo_is_refused_and_everything_goes_on(site: Site, server
 def test_the_same_bytes_again_are_no_new_work(site: Site, server: Server, daemon: Daemon) -> None:
     before = sum(e["event"] == "execution started" for e in daemon.events)
     write_day(site.root / "data", DAY)
-    site.ctd("status", ok=(3,))  # the half-copied span waits for someone
-    eventually("a look at the pipeline after the event", lambda: site.node("trainer")["state"] == "up to date")
+    write_day(site.root / "data", DAY + timedelta(days=3), half=True)  # who has seen this has seen what was before it
+
+    def looked() -> dict[str, str]:
+        said = {d["key"]: d["action"] for d in site.ask("/plan/taxi")["decisions"] if d["node"] == "examples"}
+        return said if "span-19786.v1" in said else {}
+
+    assert eventually("a look at the pipeline after the event", looked) == {
+        "span-19783.v1": "reuse",
+        "span-19784.v1": "reuse",
+        "span-19785.v1": "wait",
+        "span-19786.v1": "wait",
+    }
     assert sum(e["event"] == "execution started" for e in daemon.events) == before
 
 

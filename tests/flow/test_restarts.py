@@ -18,7 +18,7 @@ from ctd.core.failpoints import FailpointHit, arm
 from ctd.engine.processes import STAGING_VARIABLE, facts
 from tests.flow.bench import Bench
 
-SLEEP = [sys.executable, "-c", "import time; time.sleep(60)"]
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 
 
 @pytest.fixture
@@ -112,8 +112,8 @@ def test_what_a_worker_started_is_killed_with_the_abandoned_execution(bench: Ben
         bench.store.note_process(replace(known, process=facts(worker.pid)))
         bench.kill()
         bench.start()
-        assert worker.wait(5) == -signal.SIGKILL
-        assert stray.wait(5) == -signal.SIGKILL
+        assert worker.wait(100) == -signal.SIGKILL
+        assert stray.wait(100) == -signal.SIGKILL
         assert stranger.poll() is None
     finally:
         for process in (worker, stray, stranger):

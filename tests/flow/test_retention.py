@@ -107,6 +107,24 @@ def test_a_crash_while_collecting_loses_nothing_and_leaves_nothing(tmp_path: Pat
     bench.check()
 
 
+def test_a_start_visits_only_what_is_left_of_all_that_was_ever_collected(tmp_path: Path) -> None:
+    bench = Bench(tmp_path)
+    keeping(bench)
+    bench.start()
+    trained(bench, 6)
+    collected = [a for a in bench.history.deleted() if "/trainer/model/" in a.uri]
+    assert len(collected) == 5
+    bench.kill()
+    arm("gc.before_unlink=raise:1")
+    bench.start()  # nothing is left, so nothing is visited
+    bench.kill()
+    (Path(collected[1].uri) / "half").mkdir(parents=True)
+    arm("gc.before_unlink=raise:2")
+    bench.start()
+    assert not Path(collected[1].uri).exists()
+    bench.check()
+
+
 def test_only_the_newest_logs_stay(tmp_path: Path) -> None:
     bench = Bench(tmp_path)
     bench.spec()

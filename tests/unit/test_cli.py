@@ -226,6 +226,50 @@ def test_a_backfill_can_be_rehearsed_without_a_daemon(ctd: Cli) -> None:
     assert "4 spans before 2026-03-05 are not read (start); `ctd backfill taxi 2026-03-01 2026-03-04` reads" in plan
 
 
+def test_a_draft_that_would_be_refused_is_refused_at_its_lines(ctd: Cli) -> None:
+    ctd.pipeline("taxi")
+    draft = ctd.root / "draft.yaml"
+    draft.write_text(
+        "pipeline: taxi\nnodes:\n  examples: {kind: example_gen, input: '../data/{SPAN}'}\n"
+        "  schema: {kind: schema_gen}\n  statistics: {kind: statistics_gen}\n"
+        "  trainer: {kind: trainer, module: m.py, when: schedule, schedule: {cron: 'at dawn'}}\n"
+        "  pusher: {kind: pusher, targets: [nowhere], require: []}\n"
+    )
+    said = ctd("plan", "--spec", "draft.yaml")
+    assert (said.code, said.out) == (2, "")
+    assert "draft.yaml:6: schedule 'at dawn'" in said.err
+    assert "draft.yaml:7: there is no target 'nowhere'" in said.err
+    assert json.loads(ctd("plan", "--spec", "draft.yaml", "--json").err)["exit"] == 2
+    draft.write_text("pipeline: taxi\nnodes: {schema: {kind: importer, artifact: Schema, path: schema.pbtxt}}\n")
+    said = ctd("plan", "clicks", "--spec", "draft.yaml")
+    assert (said.code, "declares the pipeline 'taxi', not 'clicks'" in said.err) == (2, True)
+
+
+def test_a_forecast_says_what_would_not_run_and_why(ctd: Cli) -> None:
+    ctd.pipeline("taxi", IMPORTER + "  validator: {{kind: example_validator}}\n  statistics: {{kind: statistics_gen}}\n"
+        "  examples: {{kind: example_gen, input: '../data/{{SPAN}}'}}\n")  # fmt: skip
+    (ctd.root / "schema.pbtxt").unlink()
+    (ctd.root / "data/3").mkdir(parents=True)
+    (ctd.root / "data/3/trips.csv").touch()
+    said = ctd("plan", "--forecast")
+    assert said.out.splitlines()[0] == "taxi: nothing would run, 1 waiting, 1 blocked"
+    assert "schema.pbtxt does not exist" in said.out
+    assert "span-3" in said.out
+    view = ctd.json("plan", "--with-span", "3")
+    assert [e["node"] for e in view["forecast"]] == ["examples", "statistics"]
+    assert [(d["node"], d["action"]) for d in view["held"]] == [("schema", "blocked"), ("validator", "wait")]
+    assert {"pipeline", "decisions", "forecast", "seconds"} <= view.keys()
+
+
+def test_a_supposition_that_would_change_nothing_is_wrong_usage(ctd: Cli) -> None:
+    ctd.pipeline("taxi")
+    said = ctd("plan", "--with-span", "3")
+    assert (said.code, said.out) == (2, "")
+    assert "taxi reads no spans" in said.err
+    assert ctd("plan", "--with-span", "3.vx").code == 2
+    assert "--with-span" in ctd("plan", "--input", "examples").err
+
+
 def test_plans_of_several_pipelines_are_a_list_and_a_named_one_is_not(ctd: Cli) -> None:
     ctd.pipeline("taxi")
     ctd.pipeline("clicks")

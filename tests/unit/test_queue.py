@@ -100,25 +100,23 @@ def test_a_wall_clock_set_back_holds_nothing_up() -> None:
 def test_adding_and_finishing_wake_a_waiting_taker() -> None:
     queue = DelayQueue(SystemClock())
     taken: list[str | None] = []
-    waiting = threading.Thread(target=lambda: taken.extend(queue.take(timedelta(seconds=20)) for _ in range(2)))
+    waiting = threading.Thread(target=lambda: taken.extend(queue.take(timedelta(seconds=100)) for _ in range(2)))
     waiting.start()
     queue.add("taxi")
     while not taken:
         time.sleep(0.001)
     queue.add("taxi")
     queue.done("taxi")
-    waiting.join(5)
+    waiting.join(100)
     assert taken == ["taxi", "taxi"]
 
 
 def test_a_taker_waits_for_the_earlier_of_two_times() -> None:
     queue = DelayQueue(SystemClock())
     now = SystemClock().now()
-    queue.add("taxi", now + timedelta(seconds=30))
+    queue.add("taxi", now + timedelta(hours=1))
     threading.Timer(0.02, lambda: queue.add("taxi", now + timedelta(milliseconds=50))).start()
-    began = time.monotonic()
-    assert queue.take(timedelta(seconds=20)) == "taxi"
-    assert time.monotonic() - began < 10
+    assert queue.take(timedelta(seconds=100)) == "taxi"
 
 
 @given(st.lists(st.tuples(st.sampled_from(["add", "take", "done", "pass"]), st.sampled_from("abc"), st.integers(0, 9))))

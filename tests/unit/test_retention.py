@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from planning_world import Bench, pipeline
 from pydantic import ValidationError
 
 from ctd.core.artifacts import Artifact
+from ctd.core.requests import Verb
 from ctd.planning.decided import outputs_of, used
 from ctd.planning.decisions import Reuse, Run
 from ctd.planning.retention import Collect, collectable
@@ -90,6 +92,31 @@ def test_an_older_version_of_a_span_is_collected_when_a_newer_one_is_there() -> 
 def test_while_an_input_is_out_of_reach_nothing_is_collected() -> None:
     bench = rounds(pipeline(examples={"keep": {"spans": 1}}), 4)
     bench.passing |= set(bench.contents)
+    assert collect(bench) == ()
+
+
+def test_while_a_source_is_silent_old_results_are_collected() -> None:
+    edit = {"examples": {"stale_after": "26h"}}
+    bench = rounds(keeping(edit, 1), 6)
+    bench.now += timedelta(hours=27)
+    assert [alert.node for alert in bench.plan().alerts] == ["examples"]
+    assert {c.execution.node for c in collect(bench)} >= {"trainer", "transform", "evaluator"}
+
+
+def test_while_an_input_is_paused_old_results_are_collected() -> None:
+    bench = rounds(keeping({}, 1), 6)
+    bench.ask(Verb.PAUSE, "examples")
+    bench.arrive(7)
+    assert [d.action for d in bench.plan().decisions if d.subject.key == "span-7.v1"][:1] == ["wait"]
+    assert {c.execution.node for c in collect(bench)} >= {"trainer", "transform"}
+
+
+def test_while_the_disk_is_away_or_empty_nothing_is_collected() -> None:
+    bench = rounds(keeping({}, 1), 6)
+    bench.away = True
+    assert collect(bench) == ()
+    bench.away = False
+    bench.contents.clear()
     assert collect(bench) == ()
 
 

@@ -133,9 +133,12 @@ def test_a_running_request_is_waited_for_beyond_its_deadline() -> None:
     model = Model()
     with batcher() as made, ThreadPoolExecutor(1) as pool:
         feeds = {"x": np.array([1.0], np.float32)}
-        late = pool.submit(made.run, "signature", feeds, model, monotonic() + 0.02)
+        for deadline in (0.02, 0.2, 2, 20):  # on a busy machine it may pass before the request runs
+            late = pool.submit(made.run, "signature", feeds, model, monotonic() + deadline)
+            if model.begun.acquire(timeout=deadline):
+                break
         with pytest.raises(TimeoutError):
-            late.result(0.2)
+            late.result(2 * deadline)
         model.go.set()
         assert late.result(PATIENCE)["y"].tolist() == [2.0]
 

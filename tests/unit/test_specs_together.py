@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ctd.cli.main import main
+from ctd.daemon.wanted import Wanted
 from ctd.specs.load import load_folder
 
 PIPELINE = """\
@@ -116,3 +117,83 @@ def test_a_pipeline_without_evaluator_is_told_and_one_that_pushes_elsewhere_is_n
     (folders / "deploy_targets/other.yaml").write_text("target: other\nkind: hub\npath: ../other\n")
     edit(folders, "specs/taxi.yaml", "[mobile]", "[other]")
     assert said(folders) == []
+
+
+def second(folders: Path, name: str = "tips") -> Path:
+    file = folders / f"specs/{name}.yaml"
+    file.write_text(PIPELINE.replace("pipeline: taxi", f"pipeline: {name}"))
+    return file
+
+
+def test_of_two_pipelines_on_one_path_the_second_is_refused_at_its_line_and_the_first_goes_on(folders: Path) -> None:
+    second(folders, "tips")
+    (told,) = said(folders)
+    assert told == (
+        f"specs/tips.yaml:9: tips would push to {folders}/mobile, where taxi pushes: each would take the other's place "
+        "again and again. Write {pipeline} into `path:` of mobile.yaml: each then has a folder of its own."
+    ).replace(f"{folders}/", "")
+    loaded = load_folder(folders / "specs", folders / "deploy_targets")
+    assert [spec.name for spec in loaded.pipelines.values()] == ["taxi"]
+    assert [target.target for target in loaded.targets.values()] == ["mobile"]
+    edit(folders, "deploy_targets/mobile.yaml", "../mobile", "../mobile/{pipeline}")
+    assert said(folders) == []
+
+
+def test_one_path_that_two_targets_spell_differently_is_one_path(folders: Path) -> None:
+    second(folders, "tips")
+    (folders / "deploy_targets/other.yaml").write_text("target: other\nkind: hub\npath: ../x/../mobile\n")
+    edit(folders, "specs/tips.yaml", "[mobile]", "[other]")
+    refused, consequence = sorted(said(folders))
+    assert refused == (
+        "deploy_targets/other.yaml:3: it is the path of target 'mobile' as well. Give each target a folder of its own."
+    )
+    assert consequence.startswith("specs/tips.yaml:9: warning: the file of target 'other' has problems")
+
+
+def test_the_name_of_a_pipeline_in_a_path_does_not_hide_that_it_is_one(folders: Path) -> None:
+    second(folders, "tips")
+    edit(folders, "deploy_targets/mobile.yaml", "../mobile", "../mobile/{pipeline}")
+    (folders / "deploy_targets/other.yaml").write_text("target: other\nkind: hub\npath: ../mobile/taxi\n")
+    edit(folders, "specs/tips.yaml", "[mobile]", "[other]")
+    (told,) = said(folders)
+    assert told.startswith("specs/tips.yaml:9: tips would push to mobile/taxi, where taxi pushes as target 'mobile'.")
+    edit(folders, "specs/tips.yaml", "[other]", "[mobile]")
+    edit(folders, "specs/taxi.yaml", "[mobile]", "[mobile, other]")
+    (told,) = said(folders)
+    assert told.startswith("specs/taxi.yaml:9: taxi would push to mobile/taxi, where taxi pushes as target 'mobile'.")
+
+
+def test_while_the_daemon_runs_the_pipeline_that_pushes_there_already_is_the_first(folders: Path) -> None:
+    wanted = Wanted(folders / "specs", folders / "deploy_targets")
+    wanted.reload()
+    newcomer = second(folders, "aaa")
+    wanted.reload()
+    assert (list(wanted.pipelines), list(wanted.problems)) == (["taxi"], [str(newcomer)])
+    edit(folders, "specs/taxi.yaml", "kind: trainer", "kind: trayner")  # its last good version goes on, and pushes
+    wanted.reload()
+    assert list(wanted.pipelines) == ["taxi"]
+    edit(folders, "specs/taxi.yaml", "kind: trayner", "kind: trainer")
+    edit(folders, "deploy_targets/mobile.yaml", "../mobile", "../mobile/{pipeline}")
+    wanted.reload()
+    assert (sorted(wanted.pipelines), wanted.problems) == (["aaa", "taxi"], {})
+
+
+def test_an_edit_of_a_target_that_would_put_two_pipelines_on_one_path_is_refused_there(folders: Path) -> None:
+    second(folders, "tips")
+    edit(folders, "deploy_targets/mobile.yaml", "../mobile", "../mobile/{pipeline}")
+    wanted = Wanted(folders / "specs", folders / "deploy_targets")
+    wanted.reload()
+    edit(folders, "deploy_targets/mobile.yaml", "/{pipeline}", "")
+    wanted.reload()
+    (told,) = (str(p) for found in wanted.problems.values() for p in found)
+    assert "deploy_targets/mobile.yaml:3: tips would push to" in told
+    assert sorted(wanted.pipelines) == ["taxi", "tips"]
+    assert wanted.targets["mobile"].base_path("tips") == str(folders / "mobile/tips")
+
+
+def test_a_target_that_takes_the_path_of_one_in_force_is_refused_whatever_its_file_is_called(folders: Path) -> None:
+    wanted = Wanted(folders / "specs", folders / "deploy_targets")
+    wanted.reload()
+    (folders / "deploy_targets/aaa.yaml").write_text("target: aaa\nkind: hub\npath: ../mobile\n")
+    wanted.reload()
+    assert (list(wanted.targets), [Path(file).name for file in wanted.problems]) == (["mobile"], ["aaa.yaml"])
