@@ -214,6 +214,7 @@ def test_rest_errors_have_tensorflow_servings_codes_and_words(
         ("plus_two", "", {"z": np.float32(1)}, "INVALID_ARGUMENT", "input tensor alias not found in signature: z"),
         ("plus_two", "", {"x": np.array([1.0])}, "INVALID_ARGUMENT", "to be float but double is provided"),
         ("scorer", "", {"examples": np.array([b"\xff"], np.object_)}, "INVALID_ARGUMENT", "Could not parse example"),
+        ("scorer", "", {"examples": np.array([b"\xff" * 20_000], np.object_)}, "INVALID_ARGUMENT", "...TRUNCATED"),
     ],
 )
 def test_grpc_errors_have_tensorflow_servings_codes_and_words(
@@ -296,6 +297,20 @@ def test_a_wrong_command_line_ends_the_process_with_words(flags: tuple[str, ...]
         [sys.executable, "-m", "ctd.serving", *flags], capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr[-500:]
+
+
+def test_a_status_is_not_asked_of_nobody(server: Running) -> None:
+    grpc, status, services = (
+        importlib.import_module(name)
+        for name in (
+            "grpc",
+            "tensorflow_serving.apis.get_model_status_pb2",
+            "tensorflow_serving.apis.model_service_pb2_grpc",
+        )
+    )
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
+        services.ModelServiceStub(channel).GetModelStatus(status.GetModelStatusRequest(), timeout=PATIENCE)
+    assert (refused.value.code().name, refused.value.details()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
 
 
 def test_where_a_version_is_can_be_asked_in_one_call(server: Running) -> None:
