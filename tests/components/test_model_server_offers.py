@@ -41,9 +41,10 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """One server with everything that can be switched on and disturbs nobody else."""
     directory = tmp_path_factory.mktemp("served")
-    for name in ("plus_two", "scorer"):
+    names = ("plus_two", "scorer", "quantized")
+    for name in names:
         publish(saved_models / name, directory / name, 1)
-    entries = [f'config {{ name: "{name}" base_path: "{directory / name}" }}' for name in ("plus_two", "scorer")]
+    entries = [f'config {{ name: "{name}" base_path: "{directory / name}" }}' for name in names]
     (directory / "models").write_text(f"model_config_list {{ {' '.join(entries)} }}")
     (directory / "batching").write_text(BATCHING)
     (directory / "monitoring").write_text(f'prometheus_config {{ enable: true path: "{METRICS}" }}')
@@ -116,6 +117,18 @@ def test_one_bad_record_in_a_batch_harms_nobody_else(server: Running) -> None:
     regress = "/v1/models/scorer:regress"
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(ask, range(16))) == [400, 200, 200, 200] * 4
+
+
+def test_a_signature_of_a_type_that_cannot_be_served_harms_no_other(server: Running) -> None:
+    feeds = {"x": np.array([0.5], np.float32)}
+    refused = importlib.import_module("ctd.serving.errors").RequestRefused
+    with importlib.import_module("ctd.serving.client").Client(server.grpc) as client:
+        assert client.predict("quantized", "", feeds, timeout=PATIENCE)["y"].tolist() == [1.5]
+        with pytest.raises(refused, match="UNIMPLEMENTED: Tensors of DataType 12 cannot be served"):
+            client.predict("quantized", "eight", feeds, timeout=PATIENCE)
+    assert server.ask("/v1/models/quantized:predict", {"signature_name": "eight", "instances": [1]})[0] == 501
+    metadata = server.ask("/v1/models/quantized/metadata")[1]["metadata"]["signature_def"]["signature_def"]
+    assert metadata["eight"]["inputs"]["x"]["dtype"] == "DT_QUINT8"
 
 
 def test_bodies_may_be_packed_both_ways(server: Running) -> None:
