@@ -172,6 +172,7 @@ def test_metadata_holds_the_signatures(server: Running) -> None:
 
 
 GOOD = {"instances": [1.0]}
+MANY_DIGITS = b'{"instances": [1' + b"0" * 5000 + b"]}"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +184,8 @@ GOOD = {"instances": [1.0]}
         ("/v1/models/plus_two:predict", {**GOOD, "signature_name": "s"}, 400, 'Serving signature name: "s" not found'),
         ("/v1/models/plus_two:predict", b"{", 400, "JSON Parse error"),
         ("/v1/models/plus_two:predict", {"instances": ["x"]}, 400, "is not of expected type: float"),
+        pytest.param("/v1/models/plus_two:predict", MANY_DIGITS, 400, "JSON Parse error", id="many digits"),
+        ("/v1/models/plus_two:predict", b'{"instances": [1e999]}', 400, "JSON Parse error"),
         ("/v1/models/scorer:predict", {"instances": [{"b64": "/w=="}]}, 400, "Could not parse example input"),
         ("/v1/models/plus_two:classify", {"examples": [{"x": 1.0}]}, 400, "No classification inputs found"),
         ("/v1/models/scorer:classify", {"examples": []}, 400, "'examples' value is an empty array"),
@@ -193,6 +196,9 @@ GOOD = {"instances": [1.0]}
         ("/v1/models/nobody", None, 404, "Could not find any versions of model nobody"),
         ("/v1/models/plus_two/versions/7", None, 404, "Could not find version 7 of model plus_two"),
         ("/v1/models/plus_two/versions/99999999999999999999", None, 400, "Failed to convert version"),
+        pytest.param(
+            f"/v1/models/plus_two/versions/{'9' * 5000}", None, 400, "Failed to convert version", id="version of digits"
+        ),
         ("/v1/models", None, 400, "Missing model name in request."),
         ("/elsewhere", None, 404, "Not Found"),
     ],
