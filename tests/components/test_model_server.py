@@ -1,8 +1,9 @@
-"""The embedded model server as a process: what it answers and what it refuses."""
+"""A model server as a process, the embedded one and TensorFlow's own: what it answers and what it refuses."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.components.serving_process import PATIENCE, Running, example, running_server
+from tests.components.serving_process import BINARY, PATIENCE, Running, example, running_binary, running_server
 
 pytestmark = pytest.mark.tf
 
@@ -25,8 +26,14 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+# What both must answer alike. The real one takes part where there is one: it is in no package registry.
+SERVERS = ["embedded", *([BINARY] if shutil.which(BINARY) else [])]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, saved_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """One server with all models; tests only read from it."""
     directory = tmp_path_factory.mktemp("served")
     entries = []
@@ -36,7 +43,8 @@ def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         entries.append(f'config {{ name: "{name}" base_path: "{directory / name}" model_platform: "tensorflow" }}')
     config = directory / "models.config"
     config.write_text(f"model_config_list {{ {' '.join(entries)} }}")
-    with running_server(directory, f"--model_config_file={config}") as running:
+    start = running_server if request.param == "embedded" else running_binary
+    with start(directory, f"--model_config_file={config}") as running:
         yield running
 
 
