@@ -121,6 +121,17 @@ def example(x: float) -> bytes:
     return bytes(train.Example(features=train.Features(feature={"x": feature})).SerializeToString())
 
 
+def certificate(directory: Path, name: str, signer: str = "") -> tuple[bytes, bytes]:
+    """A key and a certificate for localhost, signed by another one or by itself."""
+    key, cert = directory / f"{name}.key", directory / f"{name}.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    if signer:
+        make += ["-CA", str(directory / f"{signer}.pem"), "-CAkey", str(directory / f"{signer}.key")]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return key.read_bytes(), cert.read_bytes()
+
+
 def publish(saved_model: Path, base: Path, version: int) -> None:
     """Copy beside, then rename: the way a version must arrive."""
     base.mkdir(parents=True, exist_ok=True)

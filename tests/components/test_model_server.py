@@ -328,10 +328,10 @@ def test_a_status_is_not_asked_of_nobody(server: Running) -> None:
 
 
 def test_where_a_version_is_can_be_asked_in_one_call(server: Running) -> None:
-    client = importlib.import_module("ctd.serving.client")
-    assert client.model_status(server.grpc, "plus_two", 123, PATIENCE).available
-    unknown = client.model_status(server.grpc, "plus_two", 7, PATIENCE)
+    client, spec = importlib.import_module("ctd.serving.client"), importlib.import_module("ctd.specs.targets").Server
+    assert client.model_status(spec(grpc=server.grpc), "plus_two", 123, PATIENCE).available
+    unknown = client.model_status(spec(grpc=server.grpc), "plus_two", 7, PATIENCE)
     assert (unknown.state, unknown.error_code) == (None, importlib.import_module("ctd.serving.errors").Code.NOT_FOUND)
     unavailable = importlib.import_module("ctd.core.errors").TargetUnavailable
     with pytest.raises(unavailable, match=r"127\.0\.0\.1:1"):
-        client.model_status("127.0.0.1:1", "m", 1, 2.0)
+        client.model_status(spec(grpc="127.0.0.1:1"), "m", 1, 2.0)

@@ -18,7 +18,7 @@ import psutil
 import pytest
 
 from ctd.deploy import hub
-from tests.components.serving_process import PATIENCE, Running, publish, running_server
+from tests.components.serving_process import PATIENCE, Running, certificate, publish, running_server
 
 pytestmark = pytest.mark.tf
 
@@ -197,17 +197,6 @@ def test_a_hub_has_cards_for_people_and_an_index(server: Running) -> None:
         assert server.rest.get(path).status_code == 404
     assert server.rest.head("/ctd/halves/3").status_code == 200
     assert server.rest.delete("/ctd/halves/3").status_code == 404
-
-
-def certificate(directory: Path, name: str, signer: str = "") -> tuple[bytes, bytes]:
-    """A key and a certificate for localhost, signed by another one or by itself."""
-    key, cert = directory / f"{name}.key", directory / f"{name}.pem"
-    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
-    make += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
-    if signer:
-        make += ["-CA", str(directory / f"{signer}.pem"), "-CAkey", str(directory / f"{signer}.key")]
-    subprocess.run([*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
-    return key.read_bytes(), cert.read_bytes()
 
 
 def test_grpc_speaks_tls_and_knows_its_clients_if_told_to(saved_models: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -272,10 +273,32 @@ def test_a_target_that_cannot_be_written_gets_its_model_when_it_can(site: Site, 
     assert int(site.top("web").name) == site.live("web").version > 3
 
 
-def test_a_server_that_was_down_is_asked_when_it_is_back(site: Site) -> None:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{door.getsockname()[1]}"
+def _address(door: socket.socket, folder: Path) -> str:
+    match door.family:
+        case socket.AF_UNIX:
+            door.bind(str(folder / "door"))
+            return f"unix:{folder / 'door'}"
+        case socket.AF_INET6:
+            door.bind(("::1", 0))
+            return f"[::1]:{door.getsockname()[1]}"
+    door.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{door.getsockname()[1]}"
+
+
+def _families() -> list[socket.AddressFamily]:
+    """IPv6 only where there is a loopback interface for it: containers often have none."""
+    with socket.socket(socket.AF_INET6) as door, contextlib.suppress(OSError):
+        door.bind(("::1", 0))
+        return [socket.AF_INET, socket.AF_UNIX, socket.AF_INET6]
+    return [socket.AF_INET, socket.AF_UNIX]
+
+
+@pytest.mark.parametrize("family", _families())
+def test_a_server_that_was_down_is_asked_when_it_is_back(
+    site: Site, family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    with socket.socket(family) as door:
+        address = _address(door, tmp_path)
         site.declare("serving", server=f"{{grpc: '{address}'}}")
         site.server_up = False
         site.train(400)
