@@ -3,7 +3,8 @@
 `python -m bench.serving [--seconds 4]`. Batches of 1 and 32 serialized tf.Examples, 1 and 8 clients at a time. The
 clients are a process of their own that sends ready-made bytes, so that the server is what is measured; on two cores
 they take one of them all the same. A `tensorflow_model_server` on PATH is measured in the same run. The CPU time of
-the answering process per request is the number that a busy machine falsifies least.
+the answering process per request is the number that a busy machine falsifies least. Below the table are the goals for
+the embedded server, met or MISSED.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ import psutil
 
 BATCHES, CLIENTS = (1, 32), (1, 8)
 PATIENCE = 120.0
-REAL = "tensorflow_model_server"
+EMBEDDED, REAL = "ctd serve", "tensorflow_model_server"
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
@@ -43,17 +44,51 @@ class Row:
     how: str
     batch: int
     clients: int
-    latencies: tuple[float, ...]
-    seconds: float
-    cpu_seconds: float
+    rate: float  # requests a second
+    p50: float  # milliseconds
+    p99: float
+    cpu: float  # microseconds a request
 
     def __str__(self) -> str:
-        cuts = statistics.quantiles(self.latencies, n=100)
-        rate = len(self.latencies) / self.seconds
         return (
-            f"| {self.how} | {self.batch} | {self.clients} | {rate:,.0f} | {rate * self.batch:,.0f} "
-            f"| {cuts[49] * 1e3:.2f} | {cuts[98] * 1e3:.2f} | {self.cpu_seconds / len(self.latencies) * 1e6:,.0f} |"
+            f"| {self.how} | {self.batch} | {self.clients} | {self.rate:,.0f} | {self.rate * self.batch:,.0f} "
+            f"| {self.p50:.2f} | {self.p99:.2f} | {self.cpu:,.0f} |"
         )
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a server took beside its answers."""
+
+    first_answer: float  # seconds
+    megabytes: float  # after the last answer
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What the embedded server is to reach."""
+
+    what: str
+    measured: float
+    limit: float
+    unit: str
+    at_least: bool = False
+
+    def __str__(self) -> str:
+        met = self.measured >= self.limit if self.at_least else self.measured < self.limit
+        wanted = f"{'at least' if self.at_least else 'less than'} {self.limit:,g} {self.unit}"
+        return f"{self.what:<44} {self.measured:>9,.2f} {self.unit:<4} {wanted:>20} {'met' if met else 'MISSED'}"
+
+
+def goals(rows: Sequence[Row], served: Served) -> tuple[Goal, ...]:
+    """The goals, with what was measured of the embedded server."""
+    row = next(row for row in rows if (row.how, row.batch, row.clients) == (f"{EMBEDDED}, gRPC", 1, 8))
+    return (
+        Goal("gRPC requests/s, one Example, 8 clients", row.rate, 2500, "", at_least=True),
+        Goal("their 99th percentile", row.p99, 7, "ms"),
+        Goal("from the command to the first answer", served.first_answer, 3, "s"),
+        Goal("memory after the last answer", served.megabytes, 400, "MB"),
+    )
 
 
 def hammer(how: str, batch: int, asks: Sequence[Callable[[], object]], seconds: float, answering: int = 0) -> Row:
@@ -73,7 +108,9 @@ def hammer(how: str, batch: int, asks: Sequence[Callable[[], object]], seconds: 
     with ThreadPoolExecutor(len(asks)) as pool:
         latencies = [taken for each in pool.map(client, asks) for taken in each]
     cpu = (sum(psutil.Process(answering or None).cpu_times()[:2]) - before) / 1.1  # the first tenth is in it
-    return Row(how, batch, len(asks), tuple(latencies), seconds, cpu)
+    cuts = statistics.quantiles(latencies, n=100)
+    rate, of_each = len(latencies) / seconds, cpu / len(latencies)
+    return Row(how, batch, len(asks), rate, cuts[49] * 1e3, cuts[98] * 1e3, of_each * 1e6)
 
 
 # What runs in processes of its own: `python -m bench.serving PART ...`
@@ -125,7 +162,7 @@ def in_process(directory: str, seconds: str) -> None:
 
         ask()
         for clients in CLIENTS:
-            print(hammer("SavedModel in process", batch, [ask] * clients, float(seconds)), flush=True)
+            tell(hammer("SavedModel in process", batch, [ask] * clients, float(seconds)))
 
 
 def load(name: str, directory: str, ports: str, pid: str, seconds: str) -> None:
@@ -137,7 +174,12 @@ def load(name: str, directory: str, ports: str, pid: str, seconds: str) -> None:
                 with contextlib.ExitStack() as stack:
                     port = int(ports.split(",")[protocol == "REST"])
                     asks = [make(stack, port, [example] * batch) for _ in range(clients)]
-                    print(hammer(f"{name}, {protocol}", batch, asks, float(seconds), int(pid)), flush=True)
+                    tell(hammer(f"{name}, {protocol}", batch, asks, float(seconds), int(pid)))
+
+
+def tell(row: Row) -> None:
+    """Hand a row to the process that makes the table."""
+    print(json.dumps(asdict(row)), flush=True)
 
 
 def grpc_asker(stack: contextlib.ExitStack, port: int, records: list[bytes]) -> Callable[[], object]:
@@ -217,9 +259,18 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def part(*arguments: str) -> None:
+def part(*arguments: str) -> list[Row]:
+    """Run a part, and show its rows as they come."""
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONWARNINGS": "ignore"}
-    subprocess.run([sys.executable, "-m", "bench.serving", *arguments], check=True, env=environment)
+    command = [sys.executable, "-m", "bench.serving", *arguments]
+    rows = []
+    with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as running:
+        for line in running.stdout or ():
+            rows.append(Row(**json.loads(line)))
+            print(rows[-1], flush=True)
+    if running.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {running.returncode}")
+    return rows
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -237,16 +288,19 @@ def main(arguments: list[str] | None = None) -> None:
             flush=True,
         )
         part("in_process", str(base / "1"), str(chosen.seconds))
-        notes = []
-        commands = [("ctd serve", [sys.executable, "-m", "ctd.serving"])]
+        notes, rows, took = [], list[Row](), dict[str, Served]()
+        commands = [(EMBEDDED, [sys.executable, "-m", "ctd.serving"])]
         if real := shutil.which(REAL):
             commands.append((REAL, [real]))
         for name, command in commands:
             with server(command, base) as (process, grpc_port, rest_port, seconds):
-                part("load", name, str(base / "1"), f"{grpc_port},{rest_port}", str(process.pid), str(chosen.seconds))
-                megabytes = process.memory_info().rss / 2**20
+                ports, pid = f"{grpc_port},{rest_port}", str(process.pid)
+                rows += part("load", name, str(base / "1"), ports, pid, str(chosen.seconds))
+                took[name] = Served(seconds, process.memory_info().rss / 2**20)
+                megabytes = took[name].megabytes
                 notes.append(f"{name}: first answer after {seconds:.2f} s; {megabytes:.0f} MB after the last")
-        print("\n" + "\n".join(notes))
+        print("\n" + "\n".join(notes) + "\n")
+        print("\n".join(map(str, goals(rows, took[EMBEDDED]))) + "\n")
     print(f"load after: {', '.join(f'{each:.2f}' for each in os.getloadavg())}")
 
 

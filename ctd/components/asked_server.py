@@ -127,7 +127,7 @@ class AskedServer:
         """Ask the golden requests. Raises TargetUnavailable if the server does not answer."""
         golden = self.golden
         self.work.progress(f"asking {self.name} for {len(golden.asked)} predictions of version {version}")
-        with Client(self.server.grpc) as client:
+        with Client.of(self.server) as client:
             try:
                 differ, furthest = self._pinned(client, version)
                 missing = "" if differ else self._unpinned(client, version)

@@ -95,7 +95,7 @@ class _Watch:
         requests = self._requests()
         tally = Tally(canary.watch, len(requests))
         began = time.monotonic()
-        with Client(self._server.grpc) as client:
+        with Client.of(self._server) as client:
             pair = _Pair(client, self._live(), self._version, tally)
             pair.warm_up(requests[0])
             for count, (number, request) in enumerate(itertools.cycle(enumerate(requests))):

@@ -30,7 +30,7 @@ class StatusServer:
         from ctd.serving.client import model_status  # noqa: PLC0415  its messages bring TensorFlow
 
         try:
-            status = model_status(self.server.grpc, self.model, version, _SECONDS)
+            status = model_status(self.server, self.model, version, _SECONDS)
         except (ServerDeadline, RequestRefused) as error:
             raise TargetUnavailable(error.message, hint=error.hint) from error
         phase = _PHASES.get(status.state.name, Phase.UNKNOWN) if status.state else Phase.UNKNOWN
@@ -42,7 +42,7 @@ class StatusServer:
         from ctd.serving.client import Client  # noqa: PLC0415  as above
 
         try:
-            with Client(self.server.grpc) as client:
+            with Client.of(self.server) as client:
                 return client.labelled(self.model, label, _SECONDS)
         except (ServerDeadline, RequestRefused) as error:
             raise TargetUnavailable(error.message, hint=error.hint) from error

@@ -47,13 +47,13 @@ class Inspector:
 
     def _fault(self, base: Path, version: int, other: Callable[[int], str]) -> str:
         try:
-            there = {int(entry.name) for entry in os.scandir(base) if is_version(entry.name) and entry.is_dir()}
+            names = [entry.name for entry in os.scandir(base) if is_version(entry.name)]
         except (FileNotFoundError, NotADirectoryError):
-            there = set()
-        if version not in there:
+            names = []
+        if not (base / str(version)).is_dir():
             return f"version {version} is gone"
         entries = self._entries(base)
-        entry, top = entries.get(version), max(there)
+        entry, top = entries.get(version), max(map(int, names), default=version)  # a server goes by names, a file's too
         wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
         if wrong:
             return f"version {version} is not as it was pushed: {wrong}"

@@ -66,7 +66,7 @@ class Versions:
         """The newest version, if it was made of this model in this way and is whole."""
         newest = max(self._on_disk(), default=0)
         entry = self._ledger.entries().get(newest)
-        if entry is None or (entry.model, entry.recipe) != (model.id, model.recipe):
+        if entry is None or not self.path(newest).is_dir() or (entry.model, entry.recipe) != (model.id, model.recipe):
             return None
         if tree_digest(manifest(self.path(newest))) != entry.tree:
             return None
@@ -108,7 +108,7 @@ class Versions:
 
     def ours(self) -> tuple[int, ...]:
         """The versions that ctd made and that are there, oldest first."""
-        return tuple(sorted(self._ledger.entries().keys() & self._on_disk().keys()))
+        return tuple(sorted(version for version in self._ledger.entries() if self.path(version).is_dir()))
 
     def quarantine(self, entry: Entry) -> Path:
         """Hide a version that is no good; where it is then. As many as are kept stay for people to look at."""
@@ -193,8 +193,9 @@ class Versions:
             )
         return number
 
-    def _on_disk(self) -> Mapping[int, Path]:
-        return {int(path.name): path for path in self.base.iterdir() if is_version(path.name) and path.is_dir()}
+    def _on_disk(self) -> Collection[int]:
+        """What a server takes for versions, which goes by names alone: a file is one that it cannot load."""
+        return {int(path.name) for path in self.base.iterdir() if is_version(path.name)}
 
 
 def ledger_of(base: Path) -> Path:
@@ -217,5 +218,5 @@ def files_of(model: Candidate) -> Mapping[str, str]:
 
 
 def is_version(name: str) -> bool:
-    """Whether a server takes a directory of this name for a version."""
+    """Whether a server takes what has this name for a version."""
     return name.isascii() and name.isdigit() and int(name) <= _MOST

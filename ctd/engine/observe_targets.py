@@ -16,7 +16,7 @@ from ctd.deploy.inspection import Inspector
 from ctd.planning.effects import confirmed, pushed_by
 from ctd.planning.world import TargetFact
 from ctd.specs.pipeline import PipelineSpec
-from ctd.specs.targets import AnyTarget, HubTarget, TfServingTarget
+from ctd.specs.targets import SOCKET, AnyTarget, HubTarget, TfServingTarget
 
 _KNOCK = timedelta(milliseconds=200)  # the loop waits for it
 _KNOCK_AGAIN = timedelta(seconds=10)
@@ -74,12 +74,23 @@ def _other(pipeline: str, history: History, model: int) -> str:
 
 
 def _knock(address: str) -> bool:
-    host, _, port = address.rpartition(":")
     try:
-        socket.create_connection((host, int(port)), timeout=_KNOCK.total_seconds()).close()
-    except (OSError, OverflowError):
+        _enter(address)
+    except (OSError, ValueError):  # a ValueError for what cannot be a host's name
         return False
     return True
+
+
+def _enter(address: str) -> None:
+    """Connect and leave again."""
+    seconds = _KNOCK.total_seconds()
+    if address.startswith(SOCKET):
+        with socket.socket(socket.AF_UNIX) as door:
+            door.settimeout(seconds)
+            door.connect(address.removeprefix(SOCKET))
+        return
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
 
 
 def _server(target: AnyTarget) -> str:

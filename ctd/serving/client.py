@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -20,11 +21,12 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
-from ctd.core.errors import CtdError, TargetUnavailable
+from ctd.core.errors import CtdError, StorageUnavailable, TargetUnavailable
 from ctd.serving import codec
 from ctd.serving.codec import Array
 from ctd.serving.errors import Code, RequestRefused, ServerDeadline
 from ctd.serving.versions import Phase
+from ctd.specs.targets import Server, Tls
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", -1),
@@ -63,11 +65,20 @@ class Answered:
 class Client:
     """A connection to one server; close it, or use it in a with statement."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, tls: Tls | None = None) -> None:
         self.address = address
-        self._channel = grpc.insecure_channel(address, options=_OPTIONS)
+        self._channel = (
+            grpc.secure_channel(address, _credentials(tls), options=_OPTIONS)
+            if tls
+            else grpc.insecure_channel(address, options=_OPTIONS)
+        )
         self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
         self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    @classmethod
+    def of(cls, server: Server) -> Client:
+        """A connection to the server behind a target. Raises StorageUnavailable for certificates it cannot read."""
+        return cls(server.grpc, server.tls)
 
     def __enter__(self) -> Client:
         return self
@@ -145,7 +156,8 @@ class Client:
         code = Code(error.code().value[0])
         message = f"model server at {self.address}: {what}: {code.name}: {error.details()}"
         if code is Code.UNAVAILABLE:
-            return TargetUnavailable(message, hint="check that the server runs and that the address is its gRPC port")
+            hint = "check that the server runs, that the address is its gRPC port, and `server.tls` if it speaks TLS"
+            return TargetUnavailable(message, hint=hint)
         if code in (Code.DEADLINE_EXCEEDED, Code.CANCELLED):
             return ServerDeadline(f"{message} (after {timeout:g} s)", hint="look at the server's load and its log")
         return RequestRefused(message, code=code, hint="compare the request with the model's signature")
@@ -165,10 +177,24 @@ def predict_request(
     return request
 
 
-def model_status(address: str, model: str, version: int, timeout: float) -> VersionStatus:
-    """Where the server at this address has a version of a model; one question on a connection of its own."""
-    with Client(address) as client:
+def model_status(server: Server, model: str, version: int, timeout: float) -> VersionStatus:
+    """Where a server has a version of a model; one question on a connection of its own."""
+    with Client.of(server) as client:
         return client.status(model, version, timeout)
+
+
+def _credentials(tls: Tls) -> Any:
+    ca, cert, key = (_pem(name, path) for name, path in (("ca", tls.ca), ("cert", tls.cert), ("key", tls.key)))
+    return grpc.ssl_channel_credentials(ca, key, cert)
+
+
+def _pem(name: str, path: str | None) -> bytes | None:
+    try:
+        return Path(path).read_bytes() if path else None
+    except OSError as error:
+        raise StorageUnavailable(
+            f"server.tls.{name}: {error}", hint="Mend the path in the target's file, or let ctd's user read it."
+        ) from error
 
 
 def _served(array: Array) -> Array:

@@ -11,7 +11,7 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from ctd.serving import metrics, side_protos
 from ctd.serving.batching import Parameters
-from ctd.serving.errors import invalid
+from ctd.serving.errors import Code, ServingError, invalid
 from ctd.serving.flags import Flags
 from ctd.serving.model_state import ModelConfig
 from ctd.serving.versions import All, Latest, Policy, Specific
@@ -23,14 +23,24 @@ _BATCHING = {
 }
 
 
-def from_flags(flags: Flags) -> tuple[ModelConfig, ...]:
-    """The models that the command line asks for."""
+def from_flags(flags: Flags, before: Sequence[ModelConfig] = ()) -> tuple[ModelConfig, ...]:
+    """The models that the command line asks for, and the files that it names say now.
+
+    A file that says nothing is one to begin with, and not one to go over to from models that are served: it is what
+    is left of a file that is written in place, or on a full disk.
+    """
     if not flags.model_config_file and not flags.model_base_path:
         return ()
     if not flags.model_config_file:
         return (ModelConfig(flags.model_name, _absolute(flags.model_name, flags.model_base_path)),)
-    file = Path(flags.model_config_file)
-    return from_message(side_protos.read_text(file, model_server_config_pb2.ModelServerConfig()))
+    message = side_protos.read_text(Path(flags.model_config_file), model_server_config_pb2.ModelServerConfig())
+    if before and message.WhichOneof("config") is None:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to "
+            f"another: {flags.model_config_file} says nothing",
+        )
+    return _from_message(message)
 
 
 def metrics_path(flags: Flags) -> str:
@@ -81,8 +91,17 @@ def credentials(flags: Flags) -> Any:
     )
 
 
-def from_message(message: Any) -> tuple[ModelConfig, ...]:
-    """The models of a ModelServerConfig; raises ServingError for one that cannot be obeyed."""
+def from_request(message: Any) -> tuple[ModelConfig, ...]:
+    """The models of the ModelServerConfig in a request; raises ServingError for one that cannot be obeyed."""
+    if message.WhichOneof("config") != "model_config_list":
+        raise invalid(
+            "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "
+            "supported"
+        )
+    return _from_message(message)
+
+
+def _from_message(message: Any) -> tuple[ModelConfig, ...]:
     if message.WhichOneof("config") == "custom_model_config":
         raise invalid("custom_model_config is not supported: use model_config_list")
     configs = tuple(_model(entry) for entry in message.model_config_list.config)
@@ -98,6 +117,8 @@ def _model(entry: Any) -> ModelConfig:
         raise invalid("A model in the config list has no name")
     if entry.model_platform not in ("", "tensorflow"):
         raise invalid(f"Model {entry.name}: platform {entry.model_platform!r} is not supported, only 'tensorflow'")
+    if entry.HasField("logging_config"):
+        raise invalid(f"Model {entry.name}: logging_config is not supported: requests are not logged")
     labels = dict(entry.version_labels)
     return ModelConfig(entry.name, _absolute(entry.name, entry.base_path), _policy(entry.model_version_policy), labels)
 

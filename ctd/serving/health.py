@@ -10,6 +10,8 @@ import grpc
 from google.protobuf.message import Message
 
 from ctd.serving import side_protos
+from ctd.serving.errors import Code
+from ctd.serving.refusals import refuse
 
 _SERVING, _NOT_SERVING, _SERVICE_UNKNOWN = 1, 2, 3
 
@@ -50,7 +52,7 @@ class Health:
     def _check(self, request: Any, context: Any) -> Message:
         status = self._status(request.service)
         if status == _SERVICE_UNKNOWN:
-            context.abort(grpc.StatusCode.NOT_FOUND, f"unknown service {request.service}")
+            refuse(context, Code.NOT_FOUND, f"unknown service {request.service}")
         return self._answer(status=status)
 
     def _status(self, service: str) -> int:

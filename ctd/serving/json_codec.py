@@ -10,6 +10,7 @@ import base64
 import binascii
 import enum
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -23,6 +24,7 @@ from ctd.serving.errors import Code, ServingError, invalid
 
 _SHOWN = 200  # characters of an offending JSON value that an error message repeats
 _EXACT_INTEGERS = {"float": 2**24 - 1, "double": 2**53 - 1}  # up to here a float type holds every integer
+_LONGEST_INTEGER = len(str(-(2**63)))  # characters; Python refuses to read thousands of digits
 _INTEGERS = ("int8", "int16", "int32", "int64", "uint8", "uint32", "uint64")
 
 
@@ -57,7 +59,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
 
 def _parse_leniently(body: bytes) -> Any:
     try:
-        document = json.loads(body)
+        document = json.loads(body, parse_int=_integer, parse_float=_double)
         json.dumps(document, ensure_ascii=False).encode()  # half a surrogate pair is no text
     except json.JSONDecodeError as error:
         raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
@@ -66,6 +68,19 @@ def _parse_leniently(body: bytes) -> Any:
     except (UnicodeDecodeError, RecursionError) as error:
         raise invalid(f"JSON Parse error: {type(error).__name__}") from error
     return document
+
+
+def _integer(digits: str) -> int | float:
+    """An integer of 64 bits; a larger one is a double, as in orjson and in TensorFlow Serving."""
+    number = int(digits) if len(digits) <= _LONGEST_INTEGER else None
+    return number if number is not None and -(2**63) <= number < 2**64 else _double(digits)
+
+
+def _double(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise invalid("JSON Parse error: Number too big to be stored in double.")
+    return number
 
 
 def signature_of(document: Mapping[str, Any]) -> str:

@@ -46,6 +46,26 @@ class Signature:
     defaults: Mapping[str, Array]
 
 
+class _Signatures(Mapping[str, Signature]):
+    """Signatures by name, each looked into when it is first asked for: one that cannot be served harms no other."""
+
+    def __init__(self, definitions: Mapping[str, Any]) -> None:
+        self._definitions = definitions
+        self._known: dict[str, Signature] = {}
+
+    def __getitem__(self, name: str) -> Signature:
+        found = self._known.get(name)
+        if found is None:
+            found = self._known[name] = _signature(name, self._definitions[name])
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._definitions)
+
+    def __len__(self) -> int:
+        return len(self._definitions)
+
+
 @dataclass(frozen=True)
 class Options:
     """What TensorFlow must know to load a model."""
@@ -62,9 +82,7 @@ class Servable:
         self, session: Any, signature_defs: Mapping[str, Any], options: Options, batcher: Batcher | None = None
     ) -> None:
         self.signature_defs = signature_defs
-        self.signatures: Mapping[str, Signature] = {
-            name: _signature(name, found) for name, found in signature_defs.items()
-        }
+        self.signatures: Mapping[str, Signature] = _Signatures(signature_defs)
         self._session = session
         self._batcher = batcher
         self._inline = options.inter_op_threads == 1
@@ -184,6 +202,7 @@ def _check_variables(path: Path, meta_graph: Any) -> None:
 
 
 def _signature(name: str, definition: Any) -> Signature:
+    """Raises UNIMPLEMENTED for element types that no request can have."""
     return Signature(
         name=name,
         inputs={alias: codec.element_type(definition.inputs[alias].dtype) for alias in sorted(definition.inputs)},

@@ -244,10 +244,16 @@ def _too_large() -> ServingError:
 def _wish(match: re.Match[str]) -> Wish:
     if not match["name"]:
         raise invalid("Missing model name in request.")
-    version = int(match["version"]) if match["version"] else None
-    if version is not None and version > _LARGEST_VERSION:
-        raise invalid(f"Failed to convert version: {version} to numeric.")
+    version = _number(match["version"]) if match["version"] else None
     return Wish(unquote(match["name"]), version, unquote(match["label"] or ""))
+
+
+def _number(digits: str) -> int:
+    significant = digits.lstrip("0") or "0"
+    # Counted first, because Python refuses to read thousands of digits.
+    if len(significant) > len(str(_LARGEST_VERSION)) or int(significant) > _LARGEST_VERSION:
+        raise invalid(f"Failed to convert version: {digits} to numeric.")
+    return int(significant)
 
 
 def _fill_examples(request: Any, wish: Wish, text: bytes) -> None:

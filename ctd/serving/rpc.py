@@ -23,12 +23,12 @@ from ctd.serving.inference import Runnable
 from ctd.serving.loader import Servable
 from ctd.serving.metrics import Metrics
 from ctd.serving.models import Models
+from ctd.serving.refusals import mark_failed, refuse
 from ctd.serving.versions import Version
 from ctd.serving.visit import Visit
 
 _LARGEST_MESSAGE = 2**31 - 1
 _LONGEST_RELOAD = 3600.0  # seconds that a caller without a deadline waits for new models
-_STATUS = {status.value[0]: status for status in grpc.StatusCode}
 
 M = TypeVar("M", bound=Message)
 
@@ -51,7 +51,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
 
     def MultiInference(self, request: Any, context: Any) -> Message:  # noqa: N802
         if not request.tasks:
-            context.abort(grpc.StatusCode.INVALID_ARGUMENT, "MultiInferenceRequest has no tasks")
+            refuse(context, Code.INVALID_ARGUMENT, "MultiInferenceRequest has no tasks")
         return self._answer("MultiInference", inference.multi_inference, request, request.tasks[0].model_spec, context)
 
     def GetModelMetadata(self, request: Any, context: Any) -> Message:  # noqa: N802
@@ -64,8 +64,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
                 with lend(self._models, spec) as lease:
                     return call(visit.of(lease.servable, lease.model), lease.version, request)
         except ServingError as error:
-            context.abort(_STATUS[error.code], error.message)
-            raise  # abort raises by itself; this tells the type checker
+            refuse(context, error.code, error.message)
 
 
 class ModelService(model_service_pb2_grpc.ModelServiceServicer):
@@ -76,21 +75,23 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
         self._early_labels = early_labels
 
     def GetModelStatus(self, request: Any, context: Any) -> Message:  # noqa: N802
+        if not request.HasField("model_spec"):
+            refuse(context, Code.INVALID_ARGUMENT, "Missing ModelSpec")
         try:
             return status(self._models, request.model_spec)
         except ServingError as error:
-            context.abort(_STATUS[error.code], error.message)
-            raise
+            refuse(context, error.code, error.message)
 
     def HandleReloadConfigRequest(self, request: Any, context: Any) -> Message:  # noqa: N802
         response = model_management_pb2.ReloadConfigResponse()
         try:
             before = {known.name for known in self._models.configs()}
-            self._models.reconfigure(config.from_message(request.config), early_labels=self._early_labels)
+            self._models.reconfigure(config.from_request(request.config), early_labels=self._early_labels)
             self._await_models(context, before)
         except ServingError as error:
             response.status.error_code = int(error.code)
             response.status.error_message = error.message
+            mark_failed(context, error.code, error.message)
         return response
 
     def _await_models(self, context: Any, before: set[str]) -> None:

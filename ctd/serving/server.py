@@ -135,7 +135,7 @@ def _follow_config(flags: Flags, models: Models[Servable], stop: Stop) -> None:
 def _reread_config(flags: Flags, models: Models[Servable]) -> str:
     """Put the config file into force if it has changed; the answer is what is wrong with it."""
     try:
-        wish = config.from_flags(flags)
+        wish = config.from_flags(flags, models.configs())
         if wish != models.configs():
             models.reconfigure(wish, early_labels=flags.allow_version_labels_for_unavailable_models)
     except ServingError as error:

@@ -70,7 +70,7 @@ def say_duration(value: timedelta) -> str:
     return short if parse_duration(short) == value else f"{value.total_seconds():.6f}".rstrip("0").rstrip(".") + "s"
 
 
-def _against_file(path: str, info: ValidationInfo) -> str:
+def against_file(path: str, info: ValidationInfo) -> str:
     """The path as written, made absolute by the folder of its file. Raises Complaint for what no path can be."""
     if not path.strip():
         raise Complaint("the path is empty", "Write a path relative to this file.")
@@ -96,7 +96,7 @@ Duration = Annotated[
 ]
 """`30s`, `5m`, `1h30m`."""
 
-SpecPath = Annotated[str, AfterValidator(_against_file)]
+SpecPath = Annotated[str, AfterValidator(against_file)]
 """A path, relative to the file it is written in (validation context `base`)."""
 
 

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, NonNegativeFloat, PositiveInt, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    NonNegativeFloat,
+    PositiveInt,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from ctd.specs.base import Complaint, Complaints, Duration, Name, Spec, SpecPath
+from ctd.specs.base import Complaint, Complaints, Duration, Name, Spec, SpecPath, against_file
 from ctd.specs.hints import did_you_mean
 from ctd.specs.metric_names import METRICS, no_metric
 
@@ -62,10 +72,57 @@ class Target(Spec):
         return {**said, "path": self.base_path(pipeline)}
 
 
+SOCKET = "unix:"
+"""How the address of a UNIX socket begins, as gRPC has it."""
+
+_LARGEST_PORT = 65535
+
+
+def _address(said: str, info: ValidationInfo) -> str:
+    """An address as gRPC takes it, a socket's path absolute. Raises Complaint for one that cannot be."""
+    if said.startswith(SOCKET):
+        return SOCKET + against_file(said.removeprefix(SOCKET).replace("///", "/", 1), info)
+    host, _, port = said.rpartition(":")
+    if not 1 <= int(port) <= _LARGEST_PORT:
+        raise Complaint(f"there is no port {port}", f"Ports are 1 to {_LARGEST_PORT}.")
+    if host.startswith("["):
+        try:
+            ipaddress.IPv6Address(host.strip("[]"))
+        except ValueError as error:
+            raise Complaint(f"{host} is no IPv6 address: {error}", "Write for instance [::1]:8500.") from None
+    return said
+
+
+Address = Annotated[
+    str,
+    Field(pattern=r"^(unix:(///|/?[^/\s]).*|(\[[^\[\]\s]+\]|[^:/\[\]\s]+):\d{1,5})$"),
+    AfterValidator(_address),
+]
+
+
+class Tls(Spec):
+    """How the certificate of a server is checked, and what is shown to one that asks who we are. All are PEM files."""
+
+    ca: SpecPath | None = Field(
+        default=None, description="who signs the server's certificate; by default the authorities that gRPC brings"
+    )
+    cert: SpecPath | None = Field(default=None, description="a certificate for servers that ask for one; needs `key`")
+    key: SpecPath | None = Field(default=None, description="the private key of `cert`")
+
+    @model_validator(mode="after")
+    def _both(self) -> Tls:
+        if (self.cert is None) != (self.key is None):
+            raise Complaint("`cert` and `key` go together", "Write both, or `ca` alone.")
+        return self
+
+
 class Server(Spec):
     """The model server that watches the target: asked whether a pushed version is AVAILABLE."""
 
-    grpc: str = Field(pattern=r"^[^:/\s]+:\d+$", description="host:port of PredictionService and ModelService")
+    grpc: Address = Field(
+        description="host:port of PredictionService and ModelService, [address]:port for IPv6, or unix:path"
+    )
+    tls: Tls | None = Field(default=None, description="for a server that speaks TLS; `ca` alone is enough for most")
     model: str | None = Field(default=None, description="the model's name on the server; default the pipeline's")
     timeout: Duration = Field(default=timedelta(seconds=60), description="how long a version may take to be AVAILABLE")
     config: SpecPath | None = Field(
@@ -73,6 +130,12 @@ class Server(Spec):
         description="the file of the server's --model_config_file, which it polls: ctd keeps the versions and labels "
         "of its own model there, and leaves the rest as it is",
     )
+
+    @model_validator(mode="after")
+    def _no_tls_through_a_socket(self) -> Server:
+        if self.tls and self.grpc.startswith(SOCKET):
+            raise Complaint("there is no TLS through a UNIX socket", "Leave `tls` away.", ("tls",))
+        return self
 
 
 WATCHED: Mapping[str, float] = {"errors": 0.0, "latency": 2.0, "drift": 0.1}
@@ -226,6 +289,15 @@ class HuggingFace(Spec):
     )
     tags: tuple[str, ...] = Field(default=(), description="more tags of the card")
     timeout: Duration = Field(default=timedelta(minutes=30), description="how long an upload may take")
+
+    @field_validator("endpoint")
+    @classmethod
+    def _port_there_is(cls, endpoint: str) -> str:
+        try:
+            _ = urlsplit(endpoint).port
+        except ValueError as error:
+            raise Complaint(f"{endpoint}: {error}", "Write for instance https://huggingface.co.") from None
+        return endpoint
 
     def place(self, pipeline: str) -> str:
         """The repository, as a link."""

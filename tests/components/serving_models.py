@@ -102,6 +102,18 @@ class NotFinite(tf.Module):
         return {"y": x / tf.zeros_like(x)}
 
 
+class Quantized(tf.Module):
+    """A signature like any other, and one of a type that no request has."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
+    def serve(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + 1.0}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.quint8, name="x")])
+    def eight(self, x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": tf.quantization.dequantize(x, 0.0, 1.0)}
+
+
 def build(directory: Path) -> None:
     """Write every model below a directory."""
     for name, offset in (("plus_two", 2.0), ("plus_three", 3.0)):
@@ -113,6 +125,9 @@ def build(directory: Path) -> None:
     scorer = Scorer()
     signatures = {"serving_default": scorer.serve, "classify": scorer.classify, "regress": scorer.regress}
     tf.saved_model.save(scorer, str(directory / "scorer"), signatures=signatures)
+    quantized = Quantized()
+    signatures = {"serving_default": quantized.serve, "eight": quantized.eight}
+    tf.saved_model.save(quantized, str(directory / "quantized"), signatures=signatures)
     lookup = Lookup(directory / "vocabulary.txt")
     tf.saved_model.save(lookup, str(directory / "lookup"), signatures={"serving_default": lookup.serve})
     (directory / "vocabulary.txt").unlink()

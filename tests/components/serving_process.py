@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import json
 import shutil
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -17,6 +18,7 @@ from typing import Any
 import httpx
 
 PATIENCE = 60.0
+BINARY = "tensorflow_model_server"
 FLAGS = ("--port=0", "--rest_api_port=0", "--file_system_poll_wait_seconds=0.1", "--max_num_load_retries=0")
 
 
@@ -76,11 +78,58 @@ def running_server(directory: Path, *flags: str) -> Iterator[Running]:
         process.communicate()
 
 
+@contextlib.contextmanager
+def running_binary(directory: Path, *flags: str) -> Iterator[Running]:
+    """TensorFlow's own server, which takes no free port by itself and says nothing when it is ready."""
+    directory.mkdir(parents=True, exist_ok=True)
+    log = directory / "server.log"
+    grpc_port, rest_port = _free_ports(2)
+    with log.open("wb") as output:
+        command = [BINARY, f"--port={grpc_port}", f"--rest_api_port={rest_port}", "--max_num_load_retries=0", *flags]
+        process = subprocess.Popen(command, stdout=output, stderr=output)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{rest_port}", timeout=PATIENCE, trust_env=False) as rest:
+            deadline = monotonic() + PATIENCE
+            while not _answers(rest):
+                assert process.poll() is None, log.read_text()[-2000:]
+                assert monotonic() < deadline, log.read_text()[-2000:]
+                sleep(0.1)
+            yield Running(process, log, f"127.0.0.1:{grpc_port}", rest)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def _answers(rest: httpx.Client) -> bool:
+    with contextlib.suppress(httpx.TransportError):
+        return rest.get("/v1/models/nobody").status_code == 404
+    return False
+
+
+def _free_ports(count: int) -> list[int]:
+    with contextlib.ExitStack() as stack:
+        probes = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]
+
+
 def example(x: float) -> bytes:
     """A serialized tf.Example with one feature."""
     train = importlib.import_module("tensorflow").train
     feature = train.Feature(float_list=train.FloatList(value=[x]))
     return bytes(train.Example(features=train.Features(feature={"x": feature})).SerializeToString())
+
+
+def certificate(directory: Path, name: str, signer: str = "") -> tuple[bytes, bytes]:
+    """A key and a certificate for localhost, signed by another one or by itself."""
+    key, cert = directory / f"{name}.key", directory / f"{name}.pem"
+    make = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    make += ["-days", "2", "-subj", f"/CN={name}", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"]
+    if signer:
+        make += ["-CA", str(directory / f"{signer}.pem"), "-CAkey", str(directory / f"{signer}.key")]
+    subprocess.run([*make, "-keyout", str(key), "-out", str(cert)], check=True, capture_output=True)
+    return key.read_bytes(), cert.read_bytes()
 
 
 def publish(saved_model: Path, base: Path, version: int) -> None:

@@ -1,8 +1,9 @@
-"""The embedded model server as a process: what it answers and what it refuses."""
+"""A model server as a process, the embedded one and TensorFlow's own: what it answers and what it refuses."""
 
 from __future__ import annotations
 
 import importlib
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.components.serving_process import PATIENCE, Running, example, running_server
+from tests.components.serving_process import BINARY, PATIENCE, Running, example, running_binary, running_server
 
 pytestmark = pytest.mark.tf
 
@@ -25,8 +26,14 @@ def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
-@pytest.fixture(scope="module")
-def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+# What both must answer alike. The real one takes part where there is one: it is in no package registry.
+SERVERS = ["embedded", *([BINARY] if shutil.which(BINARY) else [])]
+
+
+@pytest.fixture(scope="module", params=SERVERS)
+def server(
+    request: pytest.FixtureRequest, saved_models: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Running]:
     """One server with all models; tests only read from it."""
     directory = tmp_path_factory.mktemp("served")
     entries = []
@@ -36,7 +43,8 @@ def server(saved_models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
         entries.append(f'config {{ name: "{name}" base_path: "{directory / name}" model_platform: "tensorflow" }}')
     config = directory / "models.config"
     config.write_text(f"model_config_list {{ {' '.join(entries)} }}")
-    with running_server(directory, f"--model_config_file={config}") as running:
+    start = running_server if request.param == "embedded" else running_binary
+    with start(directory, f"--model_config_file={config}") as running:
         yield running
 
 
@@ -172,6 +180,7 @@ def test_metadata_holds_the_signatures(server: Running) -> None:
 
 
 GOOD = {"instances": [1.0]}
+MANY_DIGITS = b'{"instances": [1' + b"0" * 5000 + b"]}"
 
 
 @pytest.mark.parametrize(
@@ -183,6 +192,8 @@ GOOD = {"instances": [1.0]}
         ("/v1/models/plus_two:predict", {**GOOD, "signature_name": "s"}, 400, 'Serving signature name: "s" not found'),
         ("/v1/models/plus_two:predict", b"{", 400, "JSON Parse error"),
         ("/v1/models/plus_two:predict", {"instances": ["x"]}, 400, "is not of expected type: float"),
+        pytest.param("/v1/models/plus_two:predict", MANY_DIGITS, 400, "JSON Parse error", id="many digits"),
+        ("/v1/models/plus_two:predict", b'{"instances": [1e999]}', 400, "JSON Parse error"),
         ("/v1/models/scorer:predict", {"instances": [{"b64": "/w=="}]}, 400, "Could not parse example input"),
         ("/v1/models/plus_two:classify", {"examples": [{"x": 1.0}]}, 400, "No classification inputs found"),
         ("/v1/models/scorer:classify", {"examples": []}, 400, "'examples' value is an empty array"),
@@ -193,6 +204,9 @@ GOOD = {"instances": [1.0]}
         ("/v1/models/nobody", None, 404, "Could not find any versions of model nobody"),
         ("/v1/models/plus_two/versions/7", None, 404, "Could not find version 7 of model plus_two"),
         ("/v1/models/plus_two/versions/99999999999999999999", None, 400, "Failed to convert version"),
+        pytest.param(
+            f"/v1/models/plus_two/versions/{'9' * 5000}", None, 400, "Failed to convert version", id="version of digits"
+        ),
         ("/v1/models", None, 400, "Missing model name in request."),
         ("/elsewhere", None, 404, "Not Found"),
     ],
@@ -214,6 +228,7 @@ def test_rest_errors_have_tensorflow_servings_codes_and_words(
         ("plus_two", "", {"z": np.float32(1)}, "INVALID_ARGUMENT", "input tensor alias not found in signature: z"),
         ("plus_two", "", {"x": np.array([1.0])}, "INVALID_ARGUMENT", "to be float but double is provided"),
         ("scorer", "", {"examples": np.array([b"\xff"], np.object_)}, "INVALID_ARGUMENT", "Could not parse example"),
+        ("scorer", "", {"examples": np.array([b"\xff" * 20_000], np.object_)}, "INVALID_ARGUMENT", "...TRUNCATED"),
     ],
 )
 def test_grpc_errors_have_tensorflow_servings_codes_and_words(
@@ -298,11 +313,25 @@ def test_a_wrong_command_line_ends_the_process_with_words(flags: tuple[str, ...]
     assert (ended.returncode, words in ended.stderr) == (code, True), ended.stderr[-500:]
 
 
+def test_a_status_is_not_asked_of_nobody(server: Running) -> None:
+    grpc, status, services = (
+        importlib.import_module(name)
+        for name in (
+            "grpc",
+            "tensorflow_serving.apis.get_model_status_pb2",
+            "tensorflow_serving.apis.model_service_pb2_grpc",
+        )
+    )
+    with grpc.insecure_channel(server.grpc) as channel, pytest.raises(grpc.RpcError) as refused:
+        services.ModelServiceStub(channel).GetModelStatus(status.GetModelStatusRequest(), timeout=PATIENCE)
+    assert (refused.value.code().name, refused.value.details()) == ("INVALID_ARGUMENT", "Missing ModelSpec")
+
+
 def test_where_a_version_is_can_be_asked_in_one_call(server: Running) -> None:
-    client = importlib.import_module("ctd.serving.client")
-    assert client.model_status(server.grpc, "plus_two", 123, PATIENCE).available
-    unknown = client.model_status(server.grpc, "plus_two", 7, PATIENCE)
+    client, spec = importlib.import_module("ctd.serving.client"), importlib.import_module("ctd.specs.targets").Server
+    assert client.model_status(spec(grpc=server.grpc), "plus_two", 123, PATIENCE).available
+    unknown = client.model_status(spec(grpc=server.grpc), "plus_two", 7, PATIENCE)
     assert (unknown.state, unknown.error_code) == (None, importlib.import_module("ctd.serving.errors").Code.NOT_FOUND)
     unavailable = importlib.import_module("ctd.core.errors").TargetUnavailable
     with pytest.raises(unavailable, match=r"127\.0\.0\.1:1"):
-        client.model_status("127.0.0.1:1", "m", 1, 2.0)
+        client.model_status(spec(grpc="127.0.0.1:1"), "m", 1, 2.0)

@@ -153,26 +153,37 @@ def test_a_configuration_can_be_replaced_over_grpc(start: Start, saved_models: P
     with grpc.insecure_channel(server.grpc) as channel:
         stub = services.ModelServiceStub(channel)
 
-        def reload(labels: Mapping[str, int], base_path: Path = tmp_path / "m") -> Any:
+        def send(request: Any) -> tuple[str, str]:
+            try:
+                status = stub.HandleReloadConfigRequest(request, timeout=PATIENCE).status
+            except grpc.RpcError as error:
+                return error.code().name, error.details()
+            assert (status.error_code, status.error_message) == (0, "")
+            return "OK", ""
+
+        def reload(labels: Mapping[str, int], base_path: Path = tmp_path / "m") -> tuple[str, str]:
             request = messages.ReloadConfigRequest()
             model = request.config.model_config_list.config.add(name="m", base_path=str(base_path))
             model.model_version_policy.all.SetInParent()
             model.version_labels.update(labels)
-            return stub.HandleReloadConfigRequest(request, timeout=PATIENCE).status
+            return send(request)
 
-        assert "not currently available for inference" in reload({"stable": 1}).error_message
-        assert reload({}).error_code == 0
+        code, message = reload({"stable": 1})
+        assert (code, "not currently available for inference" in message) == ("FAILED_PRECONDITION", True)
+        assert reload({}) == ("OK", "")
         server.until_states({1: "AVAILABLE", 2: "AVAILABLE"})
-        assert reload({"stable": 1, "canary": 2}).error_code == 0
-        assert "absolute path" in reload({}, Path("here")).error_message
+        assert reload({"stable": 1, "canary": 2}) == ("OK", "")
+        code, message = reload({}, Path("here"))
+        assert (code, "absolute path" in message) == ("INVALID_ARGUMENT", True)
+        code, message = send(messages.ReloadConfigRequest())
+        assert (code, message.startswith("ServerModelConfig type not supported")) == ("INVALID_ARGUMENT", True)
         request = messages.ReloadConfigRequest()
         publish(corrupt(saved_models / "plus_two", tmp_path / "bad"), tmp_path / "n", 1)
         for name in ("m", "n"):
             model = request.config.model_config_list.config.add(name=name, base_path=str(tmp_path / name))
             model.model_version_policy.all.SetInParent()
         request.config.model_config_list.config[0].version_labels.update({"stable": 1, "canary": 2})
-        refused = stub.HandleReloadConfigRequest(request, timeout=PATIENCE).status
-        assert (refused.error_code, refused.error_message) == (2, "1 servable(s) did not become available: {n}")
+        assert send(request) == ("UNKNOWN", "1 servable(s) did not become available: {n}")
     for label, y in (("stable", 3.0), ("canary", 4.0)):
         assert server.ask(f"/v1/models/m/labels/{label}:predict", {"instances": [2.0]}) == (200, {"predictions": [y]})
 
@@ -192,11 +203,12 @@ def test_a_changed_configuration_file_is_obeyed_and_a_bad_one_is_not(
     server = start(f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=0.05")
     write("a", "b")
     server.until_states({1: "AVAILABLE"}, "b")
-    file.write_text("this is no proto")
-    deadline = monotonic() + PATIENCE
-    while "the configuration stays as it is" not in server.log.read_text():
-        assert monotonic() < deadline
-    assert server.states("a") == server.states("b") == {1: "AVAILABLE"}
+    for bad, words in (("this is no proto", "Invalid protobuf file"), ("", "Cannot transition to requested config")):
+        file.write_text(bad)
+        deadline = monotonic() + PATIENCE
+        while f"the configuration stays as it is: {words}" not in server.log.read_text():
+            assert monotonic() < deadline
+        assert server.states("a") == server.states("b") == {1: "AVAILABLE"}
     write("b")
     server.until_states({}, "a")
     assert server.states("b") == {1: "AVAILABLE"}

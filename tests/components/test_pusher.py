@@ -11,12 +11,12 @@ import pytest
 import tensorflow as tf
 
 from ctd.core.artifacts import Artifact, ArtifactType
-from ctd.core.errors import BadInput, ComponentFailed, OtherAnswers
+from ctd.core.errors import BadInput, ComponentFailed, OtherAnswers, StorageUnavailable
 from ctd.serving import warmup
 from ctd.serving.client import Client, predict_request
 from tests.components import evaluation_models as small
 from tests.components.conftest import Perform
-from tests.components.serving_process import Running, publish, running_server
+from tests.components.serving_process import Running, certificate, publish, running_server
 
 pytestmark = pytest.mark.tf
 
@@ -37,10 +37,14 @@ def blessing(kind: ArtifactType, *, says: int = 1) -> Artifact:
 @pytest.fixture
 def push(work: Perform, tmp_path: Path) -> Push:
     def perform(
-        model: Artifact, server: Running | None = None, served_as: str | None = None, **more: Artifact
+        model: Artifact,
+        server: Running | None = None,
+        served_as: str | None = None,
+        said: dict[str, Any] | None = None,
+        **more: Artifact,
     ) -> Artifact:
         target = {"target": "serving", "kind": "tf_serving", "path": str(tmp_path / "serving" / "{pipeline}")}
-        said = {"grpc": server.grpc, "timeout": "30s", "model": served_as} if server else None
+        asked = {"grpc": server.grpc, "timeout": "30s", "model": served_as, **(said or {})} if server else None
         inputs = {
             "model": model,
             "model_blessing": blessing(ArtifactType.MODEL_BLESSING),
@@ -48,7 +52,7 @@ def push(work: Perform, tmp_path: Path) -> Push:
             **more,
         }
         spec = {"targets": ["serving"]}
-        made = work("pusher", spec=spec, inputs=inputs, target={**target, "server": said})
+        made = work("pusher", spec=spec, inputs=inputs, target={**target, "server": asked})
         (pushed,) = made["pushed_model"]
         return pushed
 
@@ -199,6 +203,47 @@ def test_a_model_that_the_server_cannot_load_is_quarantined_and_the_old_one_stay
         assert server.states("test")[1] == "AVAILABLE"
         assert properties(push(models[1], server), "pushed_version", "verified") == (3, 1)
     assert sorted(p.name for p in base.iterdir() if p.name != ".ctd") == [".ctd-quarantine-2", "1", "3"]
+
+
+def test_a_server_is_asked_through_a_socket(
+    push: Push, models: list[Artifact], examples: Artifact, tmp_path: Path
+) -> None:
+    flags = (f"--model_base_path={tmp_path / 'serving' / 'test'}", "--model_name=test")
+    with running_server(tmp_path / "server", *flags, f"--grpc_socket_path={tmp_path / 'door'}") as server:
+        pushed = push(models[0], server, said={"grpc": f"unix:{tmp_path / 'door'}"}, examples=examples)
+    assert properties(pushed, "pushed_version", "verified") == (1, 1)
+    assert "5 golden requests, answers at most" in pushed.properties["reason"]
+
+
+def test_a_server_that_speaks_tls_is_asked_with_the_certificates_of_the_target(
+    push: Push, models: list[Artifact], examples: Artifact, tmp_path: Path
+) -> None:
+    certificate(tmp_path, "ca")
+    for name in ("server", "me"):
+        certificate(tmp_path, name, "ca")
+    pem = {"server_key": "server.key", "server_cert": "server.pem", "custom_ca": "ca.pem"}
+    lines = [f"{field}: {json.dumps((tmp_path / file).read_text())}" for field, file in pem.items()]
+    (tmp_path / "ssl").write_text("\n".join(lines))
+    (tmp_path / "ssl_both").write_text("\n".join([*lines, "client_verify: true"]))
+    flags = (f"--model_base_path={tmp_path / 'serving' / 'test'}", "--model_name=test")
+    ca = {"ca": str(tmp_path / "ca.pem")}
+    both = {**ca, "cert": str(tmp_path / "me.pem"), "key": str(tmp_path / "me.key")}
+    for version, config, tls in ((1, "ssl", ca), (2, "ssl_both", both)):
+        with running_server(tmp_path / "server", *flags, f"--ssl_config_file={tmp_path / config}") as server:
+            pushed = push(models[version - 1], server, said={"tls": tls}, examples=examples)
+        assert properties(pushed, "pushed_version", "verified") == (version, 1)
+        assert "5 golden requests, answers at most" in pushed.properties["reason"]
+
+
+def test_certificates_that_cannot_be_read_stop_a_push_before_it_begins(
+    push: Push, models: list[Artifact], tmp_path: Path
+) -> None:
+    base = tmp_path / "serving" / "test"
+    with running_server(tmp_path / "server", f"--model_base_path={base}", "--model_name=test") as server:
+        with pytest.raises(StorageUnavailable, match=r"server\.tls\.ca: .*nowhere\.pem"):
+            push(models[0], server, said={"tls": {"ca": str(tmp_path / "nowhere.pem")}})
+        assert server.states("test") == {}
+    assert [path.name for path in base.iterdir()] == [".ctd"]
 
 
 def test_a_server_that_is_away_leaves_the_push_unverified(push: Push, models: list[Artifact], tmp_path: Path) -> None:

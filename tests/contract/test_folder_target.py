@@ -84,8 +84,10 @@ def test_a_look_tells_who_made_what_is_above(base: Path, tmp_path: Path) -> None
     (base / "9").mkdir()
     assert "which ctd did not make" in looks.look(base, 2, pointer=True).fault
     (base / "9").rename(base / "9.tmp")
-    (base / "10").touch()  # a file is no version
     assert looks.look(base, 2, pointer=True).fault == ""
+    (base / "10").touch()  # a server goes by the name
+    assert "version 10, which ctd did not make" in looks.look(base, 2, pointer=True).fault
+    (base / "10").unlink()
     shutil.rmtree(base)
     assert looks.look(base, 2, pointer=True).fault == "version 2 is gone"
 

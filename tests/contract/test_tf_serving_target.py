@@ -138,6 +138,20 @@ def test_foreign_versions_are_counted_and_never_touched(
     assert content(base / foreign) == {"saved_model.pb": b"theirs"}
 
 
+def test_a_file_named_like_a_version_counts_as_one_and_is_never_touched(
+    base: Path, model: Callable[..., Candidate]
+) -> None:
+    """A server aspires to it, fails, and has nothing else of a lower number."""
+    assert push(base, model(1)).version == 1
+    (base / "99").write_text("notes")
+    assert [(p.version, p.fresh) for p in (push(base, model(1)), push(base, model(1)))] == [(100, True), (100, False)]
+    assert (base / "99").read_text() == "notes"
+    shutil.rmtree(base / "100")
+    (base / "100").write_text("where ours was")
+    assert push(base, model(1)).version == 101
+    assert (base / "100").read_text() == "where ours was"
+
+
 @given(
     names=st.sets(
         st.one_of(st.integers(0, 10**12).map(str), st.sampled_from(["tmp", "5.tmp", ".hidden", "-3", "1_0", "٣", "²"])),
@@ -149,8 +163,8 @@ def test_the_next_version_is_above_every_number_that_a_server_would_see(
 ) -> None:
     base, source = tmp_path_factory.mktemp("base"), tmp_path_factory.mktemp("model")
     (source / "saved_model.pb").write_bytes(b"graph")
-    for name in names:
-        (base / name).mkdir()
+    for position, name in enumerate(sorted(names)):
+        (base / name).touch() if position % 2 else (base / name).mkdir()
     numbers = [int(name) for name in names if name.isascii() and name.isdigit()]
     assert push(base, Candidate(1, source)).version == max(numbers, default=0) + 1
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -151,6 +152,10 @@ def _foreign(version: Path) -> None:
     shutil.copytree(version, version.with_name("20260101"))
 
 
+def _foreign_file(version: Path) -> None:
+    version.with_name("20260101").touch()
+
+
 HARM: dict[str, tuple[Callable[[Path], Any], str]] = {
     "deleted": (shutil.rmtree, "version 3 is gone"),
     "truncated": (_truncate, "version 3 is not as it was pushed: data has 3 of "),
@@ -158,6 +163,7 @@ HARM: dict[str, tuple[Callable[[Path], Any], str]] = {
     "a file more": (lambda version: (version / "x").touch(), "version 3 is not as it was pushed: x was added"),
     "written to": (_write_to, "version 3 is not as it was pushed: data was written to"),
     "a foreign one above": (_foreign, "version 20260101, which ctd did not make, is above version 3"),
+    "a foreign file above": (_foreign_file, "version 20260101, which ctd did not make, is above version 3"),
 }
 
 
@@ -175,7 +181,7 @@ def test_what_happens_to_a_version_is_told_once_and_mended_under_a_new_number(
     assert told["because"].startswith(said)
     site.rest()
     live = site.live(target)
-    assert (live.version, live.problem) == (20260102 if harm == "a foreign one above" else 4, "")
+    assert (live.version, live.problem) == (20260102 if "foreign" in harm else 4, "")
     assert live.because.startswith(said)
     assert live.because.endswith(f"on target {target}: pushed again")
     assert (site.top(target) / "data").read_bytes() == (Path(_model(site)) / "data").read_bytes()
@@ -267,10 +273,32 @@ def test_a_target_that_cannot_be_written_gets_its_model_when_it_can(site: Site, 
     assert int(site.top("web").name) == site.live("web").version > 3
 
 
-def test_a_server_that_was_down_is_asked_when_it_is_back(site: Site) -> None:
-    with socket.socket() as door:
-        door.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{door.getsockname()[1]}"
+def _address(door: socket.socket, folder: Path) -> str:
+    match door.family:
+        case socket.AF_UNIX:
+            door.bind(str(folder / "door"))
+            return f"unix:{folder / 'door'}"
+        case socket.AF_INET6:
+            door.bind(("::1", 0))
+            return f"[::1]:{door.getsockname()[1]}"
+    door.bind(("127.0.0.1", 0))
+    return f"127.0.0.1:{door.getsockname()[1]}"
+
+
+def _families() -> list[socket.AddressFamily]:
+    """IPv6 only where there is a loopback interface for it: containers often have none."""
+    with socket.socket(socket.AF_INET6) as door, contextlib.suppress(OSError):
+        door.bind(("::1", 0))
+        return [socket.AF_INET, socket.AF_UNIX, socket.AF_INET6]
+    return [socket.AF_INET, socket.AF_UNIX]
+
+
+@pytest.mark.parametrize("family", _families())
+def test_a_server_that_was_down_is_asked_when_it_is_back(
+    site: Site, family: socket.AddressFamily, tmp_path: Path
+) -> None:
+    with socket.socket(family) as door:
+        address = _address(door, tmp_path)
         site.declare("serving", server=f"{{grpc: '{address}'}}")
         site.server_up = False
         site.train(400)

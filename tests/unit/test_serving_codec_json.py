@@ -147,6 +147,23 @@ def test_deep_nesting_is_an_answer_and_no_crash() -> None:
     assert "JSON" in complaint(b'{"inputs": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", x=FLOAT)
 
 
+@pytest.mark.parametrize(
+    "number", ["1e999", "-1E999", "9" * 400, "-" + "9" * 5000, "9" * 5000 + ".5"], ids=lambda number: number[:6]
+)
+def test_a_number_that_no_double_holds_is_a_parse_error(number: str) -> None:
+    for body in (f'{{"instances": [{number}]}}', f'{{"instances": [NaN, {number}]}}'):
+        with pytest.raises(ServingError, match="JSON Parse error: Number too big to be stored in double") as refused:
+            parse_predict(body.encode())
+        assert refused.value.code is Code.INVALID_ARGUMENT
+
+
+def test_an_integer_beyond_64_bits_is_a_double_with_and_without_nan_beside_it() -> None:
+    for body in (b'{"inputs": [18446744073709551616]}', b'{"inputs": [18446744073709551616, NaN]}'):
+        assert tensors(parse_predict(body), {"x": DOUBLE})["x"][0] == 2.0**64
+    largest = parse_predict(b'{"inputs": [18446744073709551615, NaN]}').value[0]
+    assert (largest, type(largest)) == (2**64 - 1, int)
+
+
 def test_long_values_are_cut_in_messages() -> None:
     assert len(complaint({"instances": ["a" * 10_000]}, x=FLOAT)) < 500
 

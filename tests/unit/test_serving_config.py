@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from ctd.serving import side_protos
+from ctd.serving import config, side_protos
 from ctd.serving.batching import Parameters
-from ctd.serving.errors import ServingError
+from ctd.serving.errors import Code, ServingError
+from ctd.serving.flags import Flags
 
 BATCHING = """
 max_batch_size { value: 128 }
@@ -57,3 +58,25 @@ def test_health_messages_have_the_bytes_of_their_protos() -> None:
 
 def test_batching_parameters_have_tensorflow_servings_defaults() -> None:
     assert Parameters() == Parameters(max_batch_size=1000, timeout_seconds=0, max_enqueued_batches=10)
+
+
+def test_a_file_that_says_nothing_is_a_beginning_and_no_end(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    flags = Flags(model_config_file=str(file))
+    file.write_text("")
+    assert config.from_flags(flags) == ()
+    file.write_text('model_config_list { config { name: "m" base_path: "/m" } }')
+    before = config.from_flags(flags)
+    file.write_text("# written in place")
+    with pytest.raises(ServingError, match="Cannot transition to requested config") as refused:
+        config.from_flags(flags, before)
+    assert refused.value.code is Code.FAILED_PRECONDITION
+    file.write_text("model_config_list {}")
+    assert config.from_flags(flags, before) == (), "this says that there are no models"
+
+
+def test_a_model_whose_requests_are_to_be_logged_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "models.config"
+    file.write_text('model_config_list { config { name: "m" base_path: "/m" logging_config {} } }')
+    with pytest.raises(ServingError, match="Model m: logging_config is not supported"):
+        config.from_flags(Flags(model_config_file=str(file)))

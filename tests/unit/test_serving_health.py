@@ -65,3 +65,15 @@ def test_the_end_is_told_and_nobody_who_watches_holds_it_up(served: Served) -> N
     assert list(watch(channel)) == [NOT_SERVING], "also to those who come now"
     assert server.stop(10 * PATIENCE).wait(PATIENCE)
     assert [list(each) for each in watching] == [[NOT_SERVING], []]
+
+
+def test_a_long_complaint_is_cut_and_reaches_the_client(served: Served) -> None:
+    _, _, channel = served
+    name = ("\u20ac" * 5000).encode()
+    with pytest.raises(grpc.RpcError) as unknown:
+        check(channel, b"\x0a\x98\x75" + name)
+    assert unknown.value.code() is grpc.StatusCode.NOT_FOUND
+    said = unknown.value.details()
+    assert said.startswith("unknown service \u20ac")
+    assert said.endswith("\u20ac...TRUNCATED")
+    assert len(said.encode()) <= 1024 + len("...TRUNCATED")

@@ -21,7 +21,7 @@ from ctd.specs.nodes import ExampleGenSpec
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem, SpecProblems
 from ctd.specs.schema import pipeline_schema, target_schema
-from ctd.specs.targets import TfServingTarget
+from ctd.specs.targets import TfServingTarget, Tls
 
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples/taxi"
@@ -583,6 +583,21 @@ def test_a_file_that_never_stands_still_is_a_problem(tmp_path: Path, monkeypatch
         ("{pipeline}", "{pipline}", "serving.yaml:3: path: {pipline} is no word of a target's path."),
         ("keep: 3", "kepe: 3", "serving.yaml:4: kepe is no key that a tf_serving has. Did you mean 'keep'?"),
         ("127.0.0.1:8500", "nowhere", "serving.yaml:5: server.grpc cannot be the text 'nowhere'. Host:port of"),
+        (
+            "127.0.0.1:8500",
+            "localhost:99999",
+            "serving.yaml:5: server.grpc: there is no port 99999. Ports are 1 to 65535.",
+        ),
+        ("127.0.0.1:8500", "localhost:0", "serving.yaml:5: server.grpc: there is no port 0."),
+        ("127.0.0.1:8500", "'::1:8500'", "serving.yaml:5: server.grpc cannot be the text '::1:8500'. Host:port of"),
+        ("127.0.0.1:8500", "'[::x]:8500'", "serving.yaml:5: server.grpc: [::x] is no IPv6 address"),
+        ("127.0.0.1:8500", "'unix://run/x'", "serving.yaml:5: server.grpc cannot be the text 'unix://run/x'."),
+        ("8500}", "8500, tls: {key: me.key}}", "serving.yaml:5: server.tls: `cert` and `key` go together. Write both"),
+        (
+            "127.0.0.1:8500}",
+            "'unix:/x', tls: {ca: ca.pem}}",
+            "serving.yaml:5: server: there is no TLS through a UNIX socket.",
+        ),
     ],
 )
 def test_a_problem_of_a_target_names_file_line_and_way_out(tmp_path: Path, old: str, new: str, said: str) -> None:
@@ -599,6 +614,38 @@ def test_a_target_is_read_alone(tmp_path: Path) -> None:
     target = load_target(file)
     assert isinstance(target, TfServingTarget)
     assert target.path == str(tmp_path.parent / "serving/{pipeline}")
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"),
+    [
+        ("models.example.com:8500", "models.example.com:8500"),
+        ("[::1]:8500", "[::1]:8500"),
+        ("unix:/run/ctd/serve.sock", "unix:/run/ctd/serve.sock"),
+        ("unix:///run/ctd/serve.sock", "unix:/run/ctd/serve.sock"),
+        ("unix:../run/serve.sock", "unix:{base}/run/serve.sock"),
+    ],
+)
+def test_a_server_may_be_asked_by_name_or_number_or_through_a_socket(tmp_path: Path, said: str, meant: str) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text(TARGET.replace("127.0.0.1:8500", f"'{said}'"))
+    target = load_target(file)
+    assert isinstance(target, TfServingTarget)
+    assert target.server
+    assert target.server.grpc == meant.format(base=tmp_path.parent)
+    sent = target.model_dump(mode="json")
+    assert TfServingTarget.model_validate(sent) == target, "a worker reads the same"
+    jsonschema.validate({**sent, "path": "x"}, target_schema())
+
+
+def test_certificates_are_named_relative_to_the_targets_file(tmp_path: Path) -> None:
+    file = tmp_path / "serving.yaml"
+    file.write_text(TARGET.replace("8500}", "8500, tls: {ca: ca.pem, cert: ../me.pem, key: /keys/me.key}}"))
+    target = load_target(file)
+    assert isinstance(target, TfServingTarget)
+    assert target.server
+    paths = {"ca": f"{tmp_path}/ca.pem", "cert": f"{tmp_path.parent}/me.pem", "key": "/keys/me.key"}
+    assert target.server.tls == Tls(**paths)
 
 
 @pytest.mark.parametrize(

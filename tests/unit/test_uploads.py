@@ -114,9 +114,10 @@ def test_where_it_goes_is_no_part_of_what_a_version_is() -> None:
         {"repo": "a/{span}"},
         {"endpoint": "https://me:secret@hub"},
         {"endpoint": "hub"},
+        {"endpoint": "http://hub:99999"},
         {"token": "x"},
     ],
-    ids=["no owner", "another word", "a password in it", "no scheme", "the token itself"],
+    ids=["no owner", "another word", "a password in it", "no scheme", "no such port", "the token itself"],
 )
 def test_what_is_no_repository_is_refused(wrong: dict[str, str]) -> None:
     with pytest.raises(ValidationError):
