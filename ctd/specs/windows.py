@@ -108,7 +108,8 @@ class ModuleNode(WindowedNode):
         "module: of the module's file; pinned: none",
     )
     code_deps: tuple[SpecPath, ...] = Field(
-        default=(), description="files or globs whose content counts as code too, such as templates/*.sql"
+        default=(),
+        description="files, folders or globs whose content counts as code too, such as templates/*.sql",
     )
     packages: tuple[str, ...] = Field(default=(), description="installed packages whose versions count, e.g. keras")
 
