@@ -20,9 +20,13 @@ from ctd.components.api import Work
 from ctd.components.examples_io import read_records
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, StorageUnavailable
-from ctd.core.fingerprints import digest_of, digest_of_bytes
+from ctd.core.fingerprints import digest_of
+from ctd.core.timing import SystemClock
 from ctd.specs.transform import TransformSpec
 from ctd.storage.code import CodeReader
+from ctd.storage.code_deps import code_dep_fact
+from ctd.storage.digests import FileDigests
+from ctd.storage.packages import installed_version
 
 Accumulated = Mapping[str, Sequence[bytes]]
 """What is kept of a span: TFT's key of an analyzer, in hex, and its accumulators, encoded by TFT."""
@@ -38,12 +42,14 @@ class AnalyzerCache:
     def __init__(self, work: Work, spec: TransformSpec, config: TensorAdapterConfig) -> None:
         self._known = work.optional("analyzer_cache")
         self.directory = work.output("updated_analyzer_cache")
+        code = CodeReader()
         self._common = {
             "splits": spec.analyze_splits,
             "columns": _meaning(config),
             # TFT's keys cover the graph up to an analyzer, but neither Python called from it nor files read by it.
-            "code": CodeReader().read(work.request.module or "").digest,
-            "files": {name: digest_of_bytes(Path(path).read_bytes()) for name, path in work.request.paths.items()},
+            "code": code.read(work.request.module or "").digest,
+            "files": {name: _digest(path, code) for name, path in work.request.paths.items()},
+            "packages": {name: installed_version(name) for name in spec.packages},
             "custom_config": spec.custom_config,
             "versions": [tf.__version__, tft.__version__],
         }
@@ -66,6 +72,13 @@ class AnalyzerCache:
 
     def _name(self, examples: Artifact) -> str:
         return f"{digest_of({**self._common, 'examples': examples.digest})}.gz" if examples.digest else ""
+
+
+def _digest(path: str, code: CodeReader) -> str:
+    fact = code_dep_fact(path, FileDigests(SystemClock()), code)
+    if fact.problem:
+        raise StorageUnavailable(fact.problem, hint="Put the file there, or mend `code_deps` in the spec.")
+    return fact.digest
 
 
 def _meaning(config: TensorAdapterConfig) -> list[str]:

@@ -33,7 +33,7 @@ def run(work: Work) -> Outputs:
         counts, digest = examples_by_beam(work.where, spec.beam, span, splits, directory)
     else:
         counts, digest = _write(span, splits, directory)
-    _check_none_empty(work, spec, files, counts)
+    _check_not_empty(work, files, counts)
     made = Made(
         str(directory.relative_to(work.request.staging)),
         digest,
@@ -95,22 +95,10 @@ def _check_there(work: Work, spec: ExampleGenSpec, files: Sequence[SourceFile]) 
         )
 
 
-def _check_none_empty(work: Work, spec: ExampleGenSpec, files: Sequence[SourceFile], counts: Mapping[str, int]) -> None:
-    total = sum(counts.values())
-    if not total:
+def _check_not_empty(work: Work, files: Sequence[SourceFile], counts: Mapping[str, int]) -> None:
+    """A split may be empty, as in TFX: a few examples may all fall to one. A span may not."""
+    if not sum(counts.values()):
         raise BadInput(
             f"{work.where}: no examples in {', '.join(file.path for file in files)}",
-            hint="A span needs at least one example in every split; take the span away if there is no data for it.",
+            hint="A span needs at least one example; take the span away if there is no data for it.",
         )
-    empty = [name for name, count in counts.items() if not count]
-    if not empty:
-        return
-    hint = "Write at least one example for every split, or take the split out of `input`."
-    if spec.buckets:
-        hint = (
-            "Examples are dealt by hash, so a few may all fall to one split: give the span more examples, or the split "
-            "more buckets in `splits`."
-        )
-    if spec.split_by:
-        hint = f"All examples with the same {spec.split_by} fall to the same split: {hint}"
-    raise BadInput(f"{work.where}: none of the {total} examples fell to split {', '.join(empty)}", hint=hint)

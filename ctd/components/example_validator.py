@@ -6,6 +6,7 @@ Anomalies are its result and not its failure: what they mean for the span is the
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -23,6 +24,7 @@ from ctd.core.errors import BadInput
 from ctd.specs.hints import listed
 from ctd.specs.validation import ExampleValidatorSpec
 
+_NOTHING = "no examples"
 _MEASURED = {"previous_statistics": "drift", "serving_statistics": "skew"}  # inputs are called as TFDV's arguments
 
 
@@ -37,7 +39,10 @@ def run(work: Work) -> Outputs:
     for split in split_names(statistics):
         work.progress(f"validating split {split}")
         anomalies[split], found[split] = validator.judge(split)
-        write_message(directory, split, ANOMALIES_FILE, anomalies[split])
+    for split in _refused_as_empty(anomalies, schema):
+        found[split] = Findings(errors=(_NOTHING,))
+    for split, said in anomalies.items():
+        write_message(directory, split, ANOMALIES_FILE, said)
     made = work.made(
         directory,
         digest=digest_of_findings(anomalies),
@@ -50,6 +55,12 @@ def run(work: Work) -> Outputs:
         reason=in_words(found, validator.measured(), validator.not_measured()),
     )
     return {"anomalies": [made]}
+
+
+def _refused_as_empty(anomalies: Mapping[str, Any], schema: Schema) -> Sequence[str]:
+    """Splits whose having no examples refuses the span: none if others have some, as few may all fall to one split."""
+    empty = [split for split, said in anomalies.items() if said.data_missing]
+    return empty if len(empty) == len(anomalies) or schema.dataset_constraints.min_examples_count > 0 else []
 
 
 def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schema:
@@ -110,7 +121,7 @@ class _Validator:
         anomalies = validate()
         found = findings_of(anomalies, {word: self._whose(key) for key, word in _MEASURED.items() if key in beside})
         if anomalies.data_missing:
-            return anomalies, found
+            return anomalies, found + Findings(notes=(_NOTHING,))
         for key in beside:
             notes += unmeasured(anomalies, _MEASURED[key], self._limited(_MEASURED[key]))
         where = f"{self.work.where}, split {split}"

@@ -46,7 +46,7 @@ def examples_by_beam(
         span.check_seen(Seen(records=sum(one["records"] for one in made), lists=any(one["lists"] for one in made)))
         counts = {split: sum(one["counts"][split] for one in made) for split in splits}
         for split in splits:
-            full = [number for number, one in enumerate(made) if one["counts"][split]]
+            full = [number for number, one in enumerate(made) if one["counts"][split]] or [0]  # none: one of nothing
             (directory / f"Split-{split}").mkdir()
             for shard, number in enumerate(full):
                 part = parts / str(number) / f"Split-{split}" / SPLIT_FILE

@@ -65,6 +65,8 @@ def to_arrow(records: Sequence[bytes], where: str) -> pa.RecordBatch:
 def to_arrow_by_tfx_bsl(records: Sequence[bytes], where: str) -> pa.RecordBatch:
     """The same by the library, whatever the form of the records."""
     decoder = ExamplesToRecordBatchDecoder()
+    if not records:
+        return pa.RecordBatch.from_pylist([])
     try:
         batches = [decoder.DecodeBatch(records[i : i + _ROWS]) for i in range(0, len(records), _ROWS)]
         # A column without values in one batch has no type there, and takes that of the others.

@@ -47,8 +47,6 @@ def findings_of(anomalies: Any, whose: Mapping[str, str]) -> Findings:
     about_all = anomalies.dataset_anomaly_info
     said = warnings if about_all.severity == AnomalyInfo.WARNING else errors
     said += [f"{reason.short_description}: {reason.description}" for reason in about_all.reason]
-    if anomalies.data_missing:
-        errors.append("no examples")
     return Findings(tuple(errors), tuple(warnings))
 
 

@@ -23,7 +23,6 @@ from ctd.components.api import (
     Outputs,
     Work,
     split_files,
-    split_names,
     user_code,
 )
 from ctd.components.examples_io import read_split
@@ -33,6 +32,7 @@ from ctd.components.serving_requests import (
     Signature,
     complaint,
     differs,
+    first_split_records,
     load_signatures,
     missing_inputs,
     requests,
@@ -199,18 +199,15 @@ def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> Sequence[b
         report.note("only loaded: `requests: 0`")
         return ()
     examples = work.inputs("examples")
-    records = [
-        record for artifact in examples for file in _files(artifact, spec.split) for record in read_split([file])
-    ]
+    records = [record for artifact in examples for record in _of(artifact, spec.split)]
     if not records:
         without = ", so it has no warm-up requests" if spec.warmup else ""
         report.note(f"only loaded: there are no examples to ask about{without}")
     return records[: max(_MOST_EXAMPLES, spec.requests)]
 
 
-def _files(examples: Artifact, split: str | None) -> Sequence[str]:
-    names = split_names(examples)
-    return split_files(examples, split or names[0]) if split or names else ()
+def _of(examples: Artifact, split: str | None) -> Sequence[bytes]:
+    return read_split(split_files(examples, split)) if split else first_split_records(examples)
 
 
 def _questions(model: Path, spec: InfraValidatorSpec, records: Sequence[bytes]) -> Questions:

@@ -26,17 +26,22 @@ def run(work: Work) -> Outputs:
         else:
             schema = widened(schema, statistics, f"{work.where}: {where}")
     if schema is None:
-        raise BadInput(f"{work.where}: no statistics of any split", hint="Does the example_gen make splits?")
+        raise BadInput(f"{work.where}: no statistics of any example", hint="Does the example_gen make splits?")
     directory = work.output("schema")
     write_schema(directory, schema)
     return {"schema": [work.made(directory, digest=digest_of_messages({"schema": schema}))]}
 
 
 def _all(work: Work) -> Iterator[tuple[str, DatasetFeatureStatisticsList]]:
-    """Every split's statistics as the validator will read them, or it would refuse what the schema is inferred from."""
+    """Every split's statistics as the validator will read them, or it would refuse what the schema is inferred from.
+
+    What has no examples says nothing: it must not make features optional that all examples have.
+    """
     for artifact in work.inputs("statistics"):
         for split in split_names(artifact):
-            yield f"{artifact.label}, split {split}", blanks_as_missing(statistics_of(artifact, split))
+            statistics = blanks_as_missing(statistics_of(artifact, split))
+            if any(dataset.num_examples for dataset in statistics.datasets):
+                yield f"{artifact.label}, split {split}", statistics
 
 
 def widened(schema: Schema, statistics: DatasetFeatureStatisticsList, where: str) -> Schema:

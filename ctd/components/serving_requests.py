@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.examples_io import read_split
+from ctd.core.artifacts import Artifact
 
 Feeds = Mapping[str, NDArray[Any]]
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -142,11 +143,15 @@ def _furthest(one: NDArray[Any], other: NDArray[Any]) -> tuple[Any, Any]:
 
 
 def last_split_records(work: Work, key: str, most: int) -> list[bytes]:
-    """At most so many examples of an input's last split, where evaluation data is."""
-    found = (
-        record
-        for artifact in work.inputs(key)
-        for split in split_names(artifact)[-1:]
-        for record in read_split(split_files(artifact, split))
-    )
+    """At most so many examples of an input's last split, where evaluation data is; of one before it, if it is empty."""
+    found = (record for artifact in work.inputs(key) for record in _of_one_split(artifact, split_names(artifact)[::-1]))
     return list(itertools.islice(found, most))
+
+
+def first_split_records(examples: Artifact) -> Sequence[bytes]:
+    """The examples of the first split that has any."""
+    return _of_one_split(examples, split_names(examples))
+
+
+def _of_one_split(examples: Artifact, splits: Iterable[str]) -> Sequence[bytes]:
+    return next(filter(None, (read_split(split_files(examples, split)) for split in splits)), [])

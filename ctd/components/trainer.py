@@ -47,6 +47,7 @@ def run(work: Work) -> Outputs:
 def _fn_args(work: Work, model: Path, model_run: Path) -> FnArgs:
     spec = work.spec(TrainerSpec)
     examples = work.inputs("examples")
+    _check_there(work, examples, spec.train_splits)
     base_model = work.optional("base_model")
     transform_graph = work.optional("transform_graph")
     schema, hyperparameters = work.optional("schema"), work.optional("hyperparameters")
@@ -71,6 +72,17 @@ def _patterns(examples: Iterable[Artifact], splits: Sequence[str]) -> list[str]:
     """One pattern for each split of each artifact, oldest span first."""
     examples = tuple(examples)
     return [str(split_dir(artifact, split) / "*") for split in splits for artifact in examples]
+
+
+def _check_there(work: Work, examples: Sequence[Artifact], splits: Sequence[str]) -> None:
+    """Raise BadInput where there is nothing to train on: splits may be empty, but not in all spans."""
+    counts = [json.loads(str(artifact.properties.get("num_examples", "null"))) for artifact in examples]
+    if counts and all(count is not None and not any(count.get(split) for split in splits) for count in counts):
+        raise BadInput(
+            f"{work.where}: there are no examples in {', '.join(splits)}",
+            hint="Give the spans more examples, `window` more spans, or the split more buckets in `splits` of the "
+            "example_gen.",
+        )
 
 
 def _only_file(artifact: Artifact) -> Path:

@@ -27,6 +27,7 @@ class Manifest:
     """Complete when all that a file of this name lists is there, with the sizes it says."""
 
     name: str
+    shared: bool = False  # it lists what lies in other splits, too
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class Sighting:
     markers_needed: int = 1  # one in a folder; a span of several files needs one for each
     lacking: tuple[str, ...] = ()  # what of it is not there as listed, or what is wrong with the manifests
     beside: tuple[str, ...] = ()  # files that the manifests do not list
+    unchosen: tuple[str, ...] = ()  # files that the manifests list and `input` does not choose
     unfinished: tuple[str, ...] = ()  # names that say: still being written
 
 
@@ -110,6 +112,8 @@ def _by_manifest(rule: Manifest, seen: Sighting, now: datetime) -> Judgement:
     if seen.lacking:
         return Judgement(False, f"not as {rule.name} says; {_some(seen.lacking)}", passing=True)
     beside = f"; ignored, as it is not listed: {_some(seen.beside)}" if seen.beside else ""
+    if seen.unchosen and not rule.shared:
+        beside += f"; listed, but not chosen by `input`: {_some(seen.unchosen)}"
     return Judgement(True, f"manifest {rule.name}; {_contents(seen.files)}{beside}")
 
 

@@ -93,7 +93,12 @@ def day_of(number: int) -> date | None:
 
 def hidden(name: str) -> bool:
     """Whether a name says *not data*: hidden, temporary, or a file of bookkeeping as `_SUCCESS`."""
-    return name.startswith((".", "_")) or name.endswith(_TEMPORARY)
+    return name.startswith((".", "_")) or temporary(name)
+
+
+def temporary(name: str) -> bool:
+    """Whether an editor or a copying program gives such names to what it is not done with, or keeps of before."""
+    return name.endswith(_TEMPORARY)
 
 
 def unfinished(name: str) -> bool:

@@ -71,10 +71,15 @@ class Wanted:
         return Loaded(self._pipelines, self._targets)
 
     def reload(self) -> Change:
-        """Read both folders again; a file that is broken keeps what it last said."""
+        """Read both folders again; a file that is broken keeps what it last said, a folder that cannot be read, too.
+
+        A disk that is away for a while must not end pipelines: only who takes a file out of its folder does.
+        """
         loaded = load_folder(*self.folders, self._state, schedule.check, self._pools, self._in_force)
         before, targets_before = self.pipelines, self.targets
         broken = {path for path, problems in loaded.problems.items() if any(not p.warning for p in problems)}
+        known = (*self._pipelines, *self._targets)
+        broken |= {path for path in known if str(Path(path).parent) in loaded.unread}
         self._pipelines = _merged(self._pipelines, loaded.pipelines, broken)
         self._targets = _merged(self._targets, loaded.targets, broken)
         self._say(loaded.problems, before)

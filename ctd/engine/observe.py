@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
-import importlib.metadata
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -13,6 +11,7 @@ from typing import NamedTuple
 from ctd.core.completeness import CompleteRule
 from ctd.core.errors import CtdError, SpecError
 from ctd.core.executions import State
+from ctd.core.facts import FileFact
 from ctd.core.history import History
 from ctd.core.spans import ObservedSpan, Span
 from ctd.core.timing import Clock
@@ -26,8 +25,10 @@ from ctd.specs.nodes import ExampleGenSpec
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.targets import AnyTarget
 from ctd.storage.code import CodeReader
+from ctd.storage.code_deps import code_dep_fact
 from ctd.storage.digests import FileDigests, file_fact, span_digest
 from ctd.storage.listing import SpanLister
+from ctd.storage.packages import installed_version
 from ctd.storage.split_listing import SplitLister, lister_of
 from ctd.storage.unchanged import Touches
 from ctd.watching.schedule import next_fire
@@ -87,13 +88,16 @@ class Observer:
             history=history,
             spans={name: self._spans(spec.name, name, node, history) for name, node in spec.inputs.items()},
             code={path: self._code.read(path) for path in spec.modules},
-            files={path: file_fact(path, self._digests) for path in spec.files},
+            files={path: self._file(path, code=path in spec.code_deps) for path in spec.files},
             fires={name: self._fire(spec, name, history) for name in spec.nodes if _scheduled(spec, name)},
-            packages={name: _version(name) for name in spec.packages},
+            packages={name: installed_version(name) for name in spec.packages},
             targets={name: self._targets.see(target, spec, history) for name, target in targets.items()},
         )
         self._digests.save()
         return world
+
+    def _file(self, path: str, *, code: bool) -> FileFact:
+        return code_dep_fact(path, self._digests, self._code) if code else file_fact(path, self._digests.of)
 
     def _fire(self, spec: PipelineSpec, node: str, history: History) -> FireFact:
         schedule = getattr(spec.nodes[node], "schedule", None)
@@ -205,12 +209,3 @@ class Observer:
 
 def _scheduled(spec: PipelineSpec, node: str) -> bool:
     return getattr(spec.nodes[node], "schedule", None) is not None
-
-
-@functools.cache
-def _version(package: str) -> str:
-    """The installed version, as it was when the daemon first asked: an upgrade needs a restart anyway."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return "not installed"

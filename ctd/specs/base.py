@@ -26,6 +26,8 @@ from ctd.core.artifacts import ArtifactType
 from ctd.core.selectors import Take
 from ctd.core.timing import format_duration, parse_duration
 
+_LONGEST = timedelta(days=36_500)  # added to any time of today, once or a few times, it must still be a time
+
 
 class Complaint(ValueError):
     """What a spec says that cannot be: the keys that lead to it (below the model that complains), and what to do."""
@@ -58,9 +60,14 @@ def _duration(value: object) -> object:
     raise Complaint(f"{value!r} is not a duration", "Write a number with its unit: 30s, 5m, 1h30m.")
 
 
-def _positive(value: timedelta) -> timedelta:
+def _sensible(value: timedelta) -> timedelta:
     if value <= timedelta(0):
         raise Complaint("a duration must be longer than nothing", "Write for instance 30s, 5m, 1h30m.")
+    if value > _LONGEST:
+        raise Complaint(
+            f"a duration of {value.days // 365:,} years is more than the {_LONGEST.days // 365} that there may be",
+            "Write for instance 30s, 5m, 1h30m, 365d; or take the key out if it is never to come.",
+        )
     return value
 
 
@@ -91,7 +98,7 @@ _DurationText = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d))+$", ex
 Duration = Annotated[
     timedelta,
     BeforeValidator(_duration, json_schema_input_type=_DurationText),
-    AfterValidator(_positive),
+    AfterValidator(_sensible),
     PlainSerializer(say_duration, return_type=str),
 ]
 """`30s`, `5m`, `1h30m`."""

@@ -34,13 +34,15 @@ _EXAMPLES = {"pipeline": "`pipeline: taxi` and `nodes:`", "target": "`target: se
 class Loaded:
     """What the folders say, by file. A file with problems has no spec here, unless they are all warnings.
 
-    `broken_targets` are names that target files with problems declare: who pushes there is not at fault.
+    `broken_targets` are names that target files with problems declare: who pushes there is not at fault. `unread` are
+    folders of which nobody knows what they hold.
     """
 
     pipelines: Mapping[str, PipelineSpec] = field(default_factory=dict)
     targets: Mapping[str, AnyTarget] = field(default_factory=dict)
     problems: Mapping[str, tuple[Problem, ...]] = field(default_factory=dict)
     broken_targets: frozenset[str] = frozenset()
+    unread: frozenset[str] = frozenset()
 
     @property
     def errors(self) -> tuple[Problem, ...]:
@@ -84,13 +86,13 @@ def load_folder(
     """
     before = in_force or Loaded()
     problems: dict[str, list[Problem]] = defaultdict(list)
-    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), problems)
-    destinations.read(Path(targets))
-    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), problems)
+    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), Path(targets), problems)
+    destinations.read()
     folder = specs.folder if isinstance(specs, Draft) else Path(specs)
-    pipelines.read(folder)
+    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), folder, problems)
+    pipelines.read()
     if isinstance(specs, Draft):
-        pipelines.suppose(str(specs.file), folder)
+        pipelines.suppose(str(specs.file))
     names = {target.target for target in destinations.specs.values()}
     for problem in twin_paths(destinations.standing(before.targets), destinations.documents, before.targets):
         problems[problem.file].append(problem)
@@ -106,7 +108,7 @@ def load_folder(
         document = pipelines.documents[file]
         problems[file] += _misplaced_inputs(pipeline, document, own)
         problems[file] += _bad_schedules(pipeline, document, check_cron)
-        problems[file] += _unknown_targets(pipeline, document, names, broken)
+        problems[file] += _unknown_targets(pipeline, document, names, broken, unread=destinations.unreadable)
         problems[file] += unknown_pools(pipeline, document, pools) if pools is not None else ()
         problems[file] += set(_missing_files(pipeline, document))  # several nodes share a module
     for file, target in destinations.specs.items():
@@ -116,7 +118,8 @@ def load_folder(
     for problem in shared_paths(*standing, documents, (before.pipelines, before.targets)):
         problems[problem.file].append(problem)
     said = {file: tuple(sorted(found)) for file, found in problems.items() if found}
-    return Loaded(pipelines.good(), destinations.good(), said, broken)
+    unread = frozenset(str(folder.path) for folder in (pipelines, destinations) if not folder.listed)
+    return Loaded(pipelines.good(), destinations.good(), said, broken, unread)
 
 
 @dataclass(frozen=True)
@@ -132,41 +135,46 @@ class _Folder(Generic[S]):
     """The files of one folder on their way to being specs."""
 
     kind: _Kind[S]
+    path: Path
     problems: dict[str, list[Problem]]
+    listed: bool = False  # whether it is known what is in it
+    unreadable: bool = False  # it is there, and yet not known
     documents: dict[str, Document] = field(default_factory=dict)
     specs: dict[str, S] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
 
-    def read(self, folder: Path) -> None:
+    def read(self) -> None:
         try:
-            files = sorted(str(path) for path in folder.iterdir() if _is_spec(path))
+            files = sorted(str(path) for path in self.path.iterdir() if _is_spec(path))
         except OSError as error:
             message = f"the folder cannot be read: {error.strerror or error}"
             # Without targets a pipeline may do all but push; one that does push is told at its own line.
-            mild = self.kind.key == "target" and isinstance(error, FileNotFoundError)
-            problem = Problem(str(folder), 1, 1, message, "Make it, or name another folder.", warning=mild)
-            self.problems[str(folder)].append(problem)
+            self.unreadable = not isinstance(error, FileNotFoundError)
+            mild = self.kind.key == "target" and not self.unreadable
+            hint = "Make it, or name another folder. What a running daemon has read of it stays in force until then."
+            self.problems[str(self.path)].append(Problem(str(self.path), 1, 1, message, hint, warning=mild))
             return
+        self.listed = True
         for file in files:
-            self._read(file, folder)
+            self._read(file)
         self.unread = [file for file in files if file not in self.documents]
         self._refuse_twins()
 
-    def suppose(self, draft: str, folder: Path) -> None:
+    def suppose(self, draft: str) -> None:
         """Put a file in the place of those that say what has its name."""
         said = [(file, _name_in(document, self.kind.key)) for file, document in self.documents.items()]
         self.problems.pop(draft, None)
-        self._read(draft, folder)
+        self._read(draft)
         name = _name_in(self.documents[draft], self.kind.key) if draft in self.documents else ""
         for file in (file for file, other in said if file != draft and other == name):
             self.documents.pop(file)
             self.specs.pop(file, None)
             self.problems.pop(file, None)
 
-    def _read(self, file: str, base: Path) -> None:
+    def _read(self, file: str) -> None:
         try:
             self.documents[file] = read_document(file)
-            self.specs[file] = _validated(self.documents[file], self.kind, base)
+            self.specs[file] = _validated(self.documents[file], self.kind, self.path)
         except SpecProblems as error:
             self.problems[file] += error.problems
 
@@ -175,9 +183,10 @@ class _Folder(Generic[S]):
         return {file: spec for file, spec in self.specs.items() if all(p.warning for p in self.problems[file])}
 
     def standing(self, in_force: Mapping[str, S]) -> dict[str, S]:
-        """The good specs, and of files with problems what is in force."""
-        bad = (file for file in in_force if any(not p.warning for p in self.problems.get(file, ())))
-        return {**{file: in_force[file] for file in bad}, **self.good()}
+        """The good specs, and of files with problems, or in a folder that cannot be read, what is in force."""
+        bad = {file for file in in_force if any(not p.warning for p in self.problems.get(file, ()))}
+        stays = bad if self.listed else in_force.keys()
+        return {**{file: in_force[file] for file in stays}, **self.good()}
 
     def broken(self) -> Iterator[str]:
         """The names that files with problems declare, or would by their own name."""
@@ -228,7 +237,7 @@ def _validated(document: Document, kind: _Kind[S], base: Path) -> S:
 
 
 def _unknown_targets(
-    pipeline: PipelineSpec, document: Document, names: Iterable[str], broken: Iterable[str]
+    pipeline: PipelineSpec, document: Document, names: Iterable[str], broken: Iterable[str], *, unread: bool
 ) -> Iterator[Problem]:
     known = sorted(names)
     for node, spec in pipeline.nodes.items():
@@ -237,6 +246,9 @@ def _unknown_targets(
             if target in broken:
                 message = f"the file of target {target!r} has problems: {node} cannot push there"
                 yield document.problem(place, message, "Mend that file.", warning=True)
+            elif unread:
+                message = f"the folder of targets cannot be read: nobody knows whether there is {target!r}"
+                yield document.problem(place, message, "Make it readable.", warning=True)
             elif target not in known:
                 hint = f"{did_you_mean(target, known)}Targets are {listed(known)}; each has a file of its own."
                 yield document.problem(place, f"there is no target {target!r}", hint)

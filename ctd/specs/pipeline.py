@@ -115,6 +115,12 @@ class PipelineSpec(Spec):
         return tuple(sorted({path for w in self.work for path in w.piece.files.values()}))
 
     @property
+    def code_deps(self) -> frozenset[str]:
+        """Those of `files` that count as code only, and not as what is taken in as well."""
+        taken = {path for w in self.work if not w.piece.uses_module for path in w.piece.files.values()}
+        return frozenset(self.files) - taken
+
+    @property
     def packages(self) -> tuple[str, ...]:
         """Installed packages whose versions matter."""
         return tuple(sorted({name for w in self.work for name in w.piece.packages}))

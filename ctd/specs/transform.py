@@ -28,7 +28,7 @@ class TransformSpec(ModuleNode):
 
     def pieces(self) -> tuple[Piece, ...]:
         takes = {
-            "examples": Take(T.EXAMPLES, self.selector(Newest(1, self.min_spans)), prefer="examples"),
+            "examples": Take(T.EXAMPLES, self.selector(Newest(1)), prefer="examples"),
             "schema": Take(T.SCHEMA, Latest()),
             "analyzer_cache": Take(T.TRANSFORM_CACHE, LastMade(), optional=True, triggers=False),
         }

@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from ctd.core.artifacts import ArtifactType
 from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Take, Window
 from ctd.core.spans import number_of
-from ctd.specs.base import Complaint, Piece, Spec, SpecPath
+from ctd.specs.base import Complaint, Complaints, Piece, Spec, SpecPath
 from ctd.specs.timing import TimedNode
 
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}")
@@ -67,10 +67,21 @@ class WindowedNode(TimedNode):
     """A node that works on a window of spans."""
 
     window: WindowField | None = Field(default=None, description="`7`, `all`, {first, last} or {pinned: [..]}")
-    min_spans: PositiveInt = Field(default=1, description="wait until the window has this many")
+    min_spans: PositiveInt = Field(default=1, description="with `window`: wait until it has this many")
     on_gap: Literal["skip", "wait"] = Field(
-        default="skip", description="wait: not before every span between the oldest and the newest has arrived"
+        default="skip",
+        description="with `window`; wait: not before every span between its oldest and its newest has arrived",
     )
+
+    @model_validator(mode="after")
+    def _of_a_window(self) -> WindowedNode:
+        hint = "Say which spans, such as `window: 7` or `window: all`, or take it out."
+        said = {"min_spans": self.min_spans > 1, "on_gap": self.on_gap == "wait"} if self.window is None else {}
+        if any(said.values()):
+            raise Complaints(
+                [Complaint(f"`{key}` says nothing without a `window`", hint, (key,)) for key in said if said[key]]
+            )
+        return self
 
     @model_validator(mode="after")
     def _can_fill(self) -> WindowedNode:
@@ -108,7 +119,8 @@ class ModuleNode(WindowedNode):
         "module: of the module's file; pinned: none",
     )
     code_deps: tuple[SpecPath, ...] = Field(
-        default=(), description="files or globs whose content counts as code too, such as templates/*.sql"
+        default=(),
+        description="files, folders or globs whose content counts as code too, such as templates/*.sql",
     )
     packages: tuple[str, ...] = Field(default=(), description="installed packages whose versions count, e.g. keras")
 

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctd.core.errors import StorageUnavailable
 from ctd.core.facts import CodeFact
 from ctd.core.fingerprints import digest_of, digest_of_bytes
 from ctd.storage.contents import trouble
@@ -87,6 +88,16 @@ class CodeReader:
         digest = digest_of(sorted((os.path.relpath(file, tree.root), s.digest) for file, s in sources.items()))
         own = sources[path].digest
         return CodeFact(digest, tuple(sorted(sources)), problems[0] if problems else "", own=own)
+
+    def meaning(self, path: str) -> str:
+        """What one file means, whatever it imports; its bytes where it cannot be parsed.
+
+        Raises StorageUnavailable where it cannot be read.
+        """
+        source = self._source(path)
+        if not source.digest:
+            raise StorageUnavailable(source.problem, hint="Check the path, its rights and the disk.")
+        return source.digest
 
     def _source(self, path: str) -> _Source:
         try:

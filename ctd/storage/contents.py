@@ -19,20 +19,22 @@ class Contents:
     """Data files, traces of everything (to notice changes), what says that it is complete, and what is wrong."""
 
     files: list[SourceFile] = field(default_factory=list)
+    hidden: list[SourceFile] = field(default_factory=list)  # by their names no data, unless a manifest lists them
     traces: list[Trace] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
     markers: int = 0  # or manifests
     markers_needed: int = 1
     lacking: list[str] = field(default_factory=list)  # what is not as its manifests say
     beside: list[str] = field(default_factory=list)  # data files that its manifests do not list
+    unchosen: list[str] = field(default_factory=list)  # what its manifests list and the pattern does not choose
     unfinished: list[str] = field(default_factory=list)  # names that say: still being written
 
     def add(self, path: str, name: str, facts: os.stat_result) -> None:
         """Take in one entry of the span."""
         if stat.S_ISREG(facts.st_mode):
             self.traces.append(trace_of(path, facts))
-            if not hidden(name):
-                self.files.append(SourceFile(path, facts.st_size, facts.st_mtime_ns))
+            kind = self.hidden if hidden(name) else self.files
+            kind.append(SourceFile(path, facts.st_size, facts.st_mtime_ns))
         elif not stat.S_ISDIR(facts.st_mode) and not hidden(name):
             self.faults.append(f"{path} is {kind_of(facts)}, not a file")
 

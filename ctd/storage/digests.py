@@ -6,7 +6,7 @@ import glob
 import hashlib
 import os
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
@@ -133,18 +133,21 @@ def tree_digest(path: str | os.PathLike[str]) -> tuple[str, int, int]:
     return digest, len(found), sum(facts.st_size for _, facts, _ in found)
 
 
-def file_fact(path: str, digests: FileDigests) -> FileFact:
-    """A file, folder or glob that a spec names, by content; what is wrong with it is said, not raised."""
+def file_fact(path: str, of: Callable[[str], str], counts: Callable[[str], bool] = lambda name: True) -> FileFact:
+    """A file, folder or glob that a spec names, by content; what is wrong with it is said, not raised.
+
+    `of` gives the digest of a file, `counts` says by its name in a folder whether it belongs to what was named.
+    """
     try:
         if glob.has_magic(path):
-            matches = [
-                (file, digests.of(file)) for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file)
-            ]
+            above = watched_part(path)
+            found = (file for file in sorted(glob.glob(path, recursive=True)) if os.path.isfile(file))
+            matches = [(file, of(file)) for file in found if counts(os.path.relpath(file, above))]
             return FileFact(path, _of_files(matches))
         if os.path.isdir(path):
-            files = [(name, digests.of(file)) for name, file in tree_files(path)]
+            files = [(name, of(file)) for name, file in tree_files(path) if counts(name)]
             return FileFact(path, digest_of(sorted(files)), "" if files else f"{path} is empty")
-        return FileFact(path, digests.of(path))
+        return FileFact(path, of(path))
     except (StorageUnavailable, BadInput, InputChanged) as error:
         return FileFact(path, "", error.message)
 

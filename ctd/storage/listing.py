@@ -182,6 +182,7 @@ class SpanLister:
                 markers_needed=contents.markers_needed,
                 lacking=tuple(contents.lacking),
                 beside=tuple(contents.beside),
+                unchosen=tuple(contents.unchosen),
                 unfinished=tuple(contents.unfinished),
             )
         now, traces = self._clock.monotonic(), tuple(contents.traces)

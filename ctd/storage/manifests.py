@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from ctd.core.manifests import Listed, ManifestError, lacking, parse_manifest
+from ctd.core.spans import hidden
+from ctd.core.work import SourceFile
 from ctd.storage.contents import Contents, Trace, kind_of, trace_of, trouble
 
 _MOST_BYTES = 64 << 20
@@ -50,11 +52,17 @@ def _without_waiting(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK)
 
 
-def hold_against(manifests: Sequence[FoundManifest], contents: Contents) -> None:
-    """Keep the files that manifests list, with the checksums they say, and note what is there otherwise."""
+def hold_against(manifests: Sequence[FoundManifest], contents: Contents, *, all_listed: bool) -> list[Trace]:
+    """Keep the files that manifests list, with the checksums they say, and note what is there otherwise.
+
+    `all_listed`: what they list belongs to the span, wherever it lies and whatever its name. Otherwise, it does if the
+    pattern chooses it. Gives traces of what was looked at besides.
+    """
     if not manifests:
-        return
-    there = {file.path: file.size for file in contents.files}
+        return []
+    there = {file.path: file for file in (*contents.files, *contents.hidden)}
+    shown = {file.path for file in contents.files}
+    besides: list[Trace] = []
     wanted: dict[str, Listed] = {}
     for manifest in manifests:
         contents.traces.append(manifest.trace)
@@ -62,17 +70,31 @@ def hold_against(manifests: Sequence[FoundManifest], contents: Contents) -> None
             contents.lacking.append(manifest.problem)
         folder = os.path.dirname(manifest.path)
         paths = {listed.name: os.path.join(folder, listed.name) for listed in manifest.listed}
-        sizes = {name: size for name, path in paths.items() if (size := _size(path, there, contents)) is not None}
-        contents.lacking += lacking(manifest.listed, sizes)
+        found = {name: there.get(path) or _look(path, contents, besides) for name, path in paths.items()}
+        contents.lacking += lacking(manifest.listed, {name: file.size for name, file in found.items() if file})
         wanted |= {paths[listed.name]: listed for listed in manifest.listed}
-    contents.beside = sorted(os.path.basename(path) for path in there if path not in wanted)
-    contents.files = [replace(f, sha256=wanted[f.path].sha256) for f in contents.files if f.path in wanted]
+        unchosen = {name: file for name, file in found.items() if file and file.path not in there}
+        if all_listed:
+            there |= {file.path: file for file in unchosen.values()}
+        else:
+            contents.unchosen += unchosen
+    contents.beside = sorted(os.path.basename(path) for path in shown if path not in wanted)
+    contents.files = [
+        replace(file, sha256=wanted[file.path].sha256)
+        for file in there.values()
+        if file.path in wanted and not _only_a_sign(file)
+    ]
+    contents.traces += besides
+    return besides
 
 
-def _size(path: str, there: dict[str, int], contents: Contents) -> int | None:
-    """The size of a listed file, chosen by the pattern or not; None if it is missing."""
-    if path in there:
-        return there[path]
+def _only_a_sign(file: SourceFile) -> bool:
+    """Whether a file says something by being there, as _SUCCESS does: `sha256sum *` lists it with the data."""
+    return not file.size and hidden(os.path.basename(file.path))
+
+
+def _look(path: str, contents: Contents, besides: list[Trace]) -> SourceFile | None:
+    """A listed file that was not found by the pattern; None if it is missing."""
     try:
         facts = os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
@@ -83,5 +105,5 @@ def _size(path: str, there: dict[str, int], contents: Contents) -> int | None:
     if not stat.S_ISREG(facts.st_mode):
         contents.faults.append(f"{path} is {kind_of(facts)}, not a file")
         return None
-    contents.traces.append(trace_of(path, facts))
-    return facts.st_size
+    besides.append(trace_of(path, facts))
+    return SourceFile(path, facts.st_size, facts.st_mtime_ns)

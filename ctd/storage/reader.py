@@ -34,15 +34,17 @@ class Reading:
     folders: dict[str, tuple[Trace, Names]] = field(default_factory=dict)
     loose: list[Trace] = field(default_factory=list)
 
-    def settle(self, manifests: tuple[FoundManifest, ...], listed: set[str]) -> Reading:
+    def settle(self, manifests: tuple[FoundManifest, ...], listed: set[str], *, all_listed: bool = False) -> Reading:
         """Hold the files against the manifests, and bring everything in an order that does not depend on the disk."""
         contents = self.contents
-        hold_against(manifests, contents)
+        besides = hold_against(manifests, contents, all_listed=all_listed)
         contents.files.sort(key=lambda file: file.path)
         contents.traces.sort()
         contents.unfinished.sort()
         self.loose += [manifest.trace for manifest in manifests]
         self.loose += [trace for trace in contents.traces if os.path.dirname(trace[0]) not in listed]
+        # Beside the pattern nobody saw whether they are links, or have other names.
+        self.loose += [trace for trace in besides if os.path.dirname(trace[0]) in listed]
         return self
 
     def verified(self) -> bool:
@@ -71,7 +73,7 @@ class ContentsReader:
         marks = self._marks([f"{path}/{self._marker}"])
         reading = Reading(Contents(markers=marks.count))
         self._collect(path, self._inside, reading)
-        return reading.settle(marks.manifests, set(reading.folders))
+        return reading.settle(marks.manifests, set(reading.folders), all_listed=not self._inside)
 
     def files(self, paths: list[str]) -> Reading:
         """A span that is one file, or the files of one name pattern."""

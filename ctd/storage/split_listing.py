@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from ctd.core.completeness import CompleteRule
+from ctd.core.completeness import CompleteRule, Manifest
 from ctd.core.spans import ObservedSpan, PatternError, Span, SpanPattern
 from ctd.core.timing import Clock
 from ctd.core.work import SourceFile
@@ -43,7 +43,8 @@ class SplitLister:
         touches: Touches | None = None,
     ) -> None:
         self._patterns = patterns
-        self._listers = {split: SpanLister(pattern, rule, clock, touches) for split, pattern in patterns.items()}
+        mine = replace(rule, shared=True) if isinstance(rule, Manifest) else rule
+        self._listers = {split: SpanLister(pattern, mine, clock, touches) for split, pattern in patterns.items()}
         self._joined: dict[Span, _Joined] = {}
 
     def scan(self) -> Listing:

@@ -2,7 +2,7 @@
 
 import shutil
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,14 +45,20 @@ Transform = Callable[..., Artifacts]
 def transform(work: Perform, tmp_path_factory: pytest.TempPathFactory) -> Transform:
     """`transform(spans)` gives the outputs; `before` are those of the execution before it."""
 
-    def run(spans: list[Artifact], before: Artifacts | None = None, module: str = MODULE, **spec: Any) -> Artifacts:
+    def run(
+        spans: list[Artifact],
+        before: Artifacts | None = None,
+        module: str = MODULE,
+        paths: Mapping[str, str] = {},
+        **spec: Any,
+    ) -> Artifacts:
         folder = tmp_path_factory.mktemp("transform")
         inputs: dict[str, Any] = {"examples": spans, "schema": schema(folder / "schema")}
         if before:
             inputs["analyzer_cache"] = before["updated_analyzer_cache"]
         path = folder / "my_module.py"
         path.write_text(textwrap.dedent(module))
-        return work("transform", spec={"materialize": False, **spec}, inputs=inputs, module=str(path))
+        return work("transform", spec={"materialize": False, **spec}, inputs=inputs, module=str(path), paths=paths)
 
     return run
 
@@ -140,6 +146,24 @@ def test_what_another_function_or_other_data_left_is_not_used(transform, spans, 
     assert content(transform(spans[:2], before, module, **spec)) == expected
     assert expected[0] != content(before)[0]
     assert not expected[1].keys() & content(before)[1].keys()
+
+
+@pytest.mark.parametrize("named", ["queries/*.sql", "queries/**", "queries"])
+def test_an_edit_of_what_code_deps_names_leaves_the_cache_unused(transform, spans, tmp_path, named) -> None:
+    (tmp_path / "queries/a").mkdir(parents=True)
+    for name in ("1.sql", "2.sql", "a/3.sql"):
+        (tmp_path / "queries" / name).write_text("select 1")
+    paths = {f"code_deps {named}": str(tmp_path / named)}
+    made = transform(spans[:1], paths=paths)
+    assert content(transform([gone(spans[0])], made, paths=paths)) == content(made)
+    (tmp_path / "queries/2.sql").write_text("select 2")
+    with pytest.raises(BadInput, match="span 1"):
+        transform(spans[:1], made, paths=paths)
+
+
+def test_what_another_version_of_a_named_package_left_is_not_used(transform, spans, before) -> None:
+    named = transform(spans[:2], before, packages=["numpy"])
+    assert not content(named)[1].keys() & content(before)[1].keys()
 
 
 def test_a_damaged_cache_is_left_alone_and_said(transform, spans, before, tmp_path, caplog) -> None:

@@ -206,7 +206,6 @@ def test_equal_data_gives_equal_bytes_and_digest_and_other_data_another_digest(w
         pytest.param({"a": 'x,y\n1,2\n1,"2\n3,4\n'}, "a:3: unbalanced quotes", id="unbalanced quote"),
         pytest.param({"a": 'x,y\n1,2\n1"2,"3\n3,4\n'}, "a:3: unbalanced quotes", id="quote that never closes"),
         pytest.param({"a": "x,y\n1,2\r3,4\n"}, "a:2: new-line character", id="old line ends"),
-        pytest.param({"a": "x,y\n1,2\n"}, "none of the 1 examples fell to split", id="too few for two splits"),
     ],
 )  # fmt: skip
 def test_bad_csv_is_refused_with_place_and_hint(work, tmp_path, files, said) -> None:

@@ -51,6 +51,26 @@ def test_examples_of_csv_on_beam_are_those_of_ctd(work, tmp_path) -> None:
     assert not list(Path(on_beam.uri).parent.glob(".beam*"))
 
 
+def test_a_split_without_examples_is_on_beam_as_on_ctd(work, tmp_path) -> None:
+    files = [tmp_path / name for name in ("a.csv", "b.csv")]
+    files[0].write_text("x,y\n1,a\n")
+    files[1].write_text("x,y\n2,a\n")
+    own, on_beam = (made(work, files, beam, split_by="y") for beam in (None, DIRECT))
+    assert (on_beam.digest, on_beam.properties) == (own.digest, own.properties)
+    counts = json.loads(str(own.properties["num_examples"]))
+    assert sorted(counts.values()) == [0, 2]
+    (empty,) = (split for split, count in counts.items() if not count)
+    (shard,) = split_files(on_beam, empty)
+    assert Path(shard).name == "data_tfrecord-00000-of-00001.gz"
+    assert Path(shard).read_bytes() == Path(*split_files(own, empty)).read_bytes()
+    statistics = (
+        work("statistics_gen", spec={"beam": beam}, inputs={"examples": own})["statistics"][0]
+        for beam in (None, DIRECT)
+    )
+    mine, theirs = (digest_of_messages({"": statistics_of(one, empty)}) for one in statistics)
+    assert mine == theirs
+
+
 @pytest.mark.parametrize("format_", ["parquet", "tfrecord"])
 def test_examples_of_other_formats_on_beam_are_those_of_ctd(work, tmp_path, format_) -> None:
     files = []

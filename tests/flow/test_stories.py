@@ -93,6 +93,31 @@ def test_a_spec_that_is_deleted_and_put_back_finds_everything_done(bench: Bench)
     bench.check()
 
 
+@pytest.mark.parametrize("instead", ["nothing", "a file"])
+def test_a_specs_folder_that_cannot_be_read_keeps_every_pipeline_and_is_said(bench: Bench, instead: str) -> None:
+    bench.span(1)
+    bench.settle()
+    folder, away = bench.root / "specs", bench.root / "specs-away"
+    folder.rename(away)
+    if instead == "a file":
+        folder.touch()
+    bench.span(2)
+    bench.settle()
+    assert bench.trained_on() == ["span-1", "spans 1..2 (2)"]
+    (problem,) = bench.views().status().problems
+    assert (problem.file, problem.warning) == (str(folder), False)
+    assert "the folder cannot be read" in problem.message
+    if instead == "a file":
+        folder.unlink()
+    away.rename(folder)
+    bench.tick()
+    assert bench.views().status().problems == []
+    bench.spec().unlink()
+    bench.tick()
+    assert bench.said() == [], "an empty folder says that nothing is wanted"
+    bench.check()
+
+
 def test_a_spec_deleted_during_a_run_keeps_what_the_run_makes(bench: Bench) -> None:
     bench.span(1)
     bench.tick()

@@ -414,3 +414,17 @@ def test_a_pin_is_a_line_in_a_file(site: Site) -> None:
     site.declare("serving", pin="{other: 1}")
     site.rest()
     assert (site.live("serving").version, site.live("serving").hold) == (5, ""), "that is about another pipeline"
+
+
+@pytest.mark.parametrize("instead", ["nothing", "a file"])
+def test_a_folder_of_targets_that_cannot_be_read_keeps_every_target(site: Site, instead: str) -> None:
+    folder, away = site.root / "deploy_targets", site.root / "targets-away"
+    before = site.wanted.targets
+    folder.rename(away)
+    if instead == "a file":
+        folder.touch()
+    site.span(4)
+    site.rest()
+    assert site.wanted.targets == before
+    assert [target.version for target in map(site.live, KINDS)] == [4] * len(KINDS)
+    assert str(folder) in {problem.file for problem in site.views().status().problems}

@@ -143,6 +143,23 @@ def test_files_named_as_code_count_by_content_and_by_name(bench: Bench) -> None:
     assert str(bench.root / "queries") in bench.watcher.interests
 
 
+def test_what_using_and_editing_a_named_folder_leaves_there_is_no_code(bench: Bench) -> None:
+    helpers = bench.root / "helpers"
+    (helpers / "__pycache__").mkdir(parents=True)
+    (helpers / "words.py").write_text("ALL = 1\n")
+    edit_spec(bench, "{kind: trainer, ", "{kind: trainer, code_deps: ['../helpers', '../helpers/**/*'], ")
+    bench.settle()
+    before = len(bench.history)
+    for name in ("__pycache__/words.cpython-310.pyc", ".words.py.swp", "words.py~", "4913"):
+        (helpers / name).write_text("left there")
+    (helpers / "words.py").write_text("ALL = 1  # of them\n")
+    bench.settle()
+    assert len(bench.history) == before
+    (helpers / "words.py").write_text("ALL = 2\n")
+    bench.settle()
+    assert [e.node for e in bench.history if e.id > before] == ["trainer"]
+
+
 def test_versions_of_named_packages_count(bench: Bench) -> None:
     edit_spec(bench, "{kind: trainer, ", "{kind: trainer, packages: [numpy], ")
     bench.settle()

@@ -6,7 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from ctd.core.timing import ManualClock
 from ctd.storage.code import CodeReader
+from ctd.storage.code_deps import code_dep_fact
+from ctd.storage.digests import FileDigests
 
 MODULE = '''"""Doc."""
 import numpy
@@ -225,3 +228,41 @@ def test_one_reader_sees_edits_of_the_same_size_in_the_same_moment(tree: Path) -
         (tree / "words.py").write_text(f"ALL = {i}\n")
         seen.add(reader.read(str(tree / "taxi.py")).digest)
     assert len(seen) == 9
+
+
+@pytest.mark.parametrize("named", ["deep", "deep/**/*", "deep/**/*.*"])
+def test_named_folders_and_globs_count_python_by_meaning_and_all_else_by_bytes(tree: Path, named: str) -> None:
+    def digest() -> str:
+        fact = code_dep_fact(str(tree / named), FileDigests(ManualClock()), CodeReader())
+        assert fact.problem == ""
+        return fact.digest
+
+    (tree / "deep/query.sql").write_text("select 1")
+    (tree / "deep/inner/broken.py").write_text("{{ a template }")
+    before = digest()
+    for left in (
+        "__pycache__/far.cpython-310.pyc", "inner/__pycache__/x.py", "far.pyc", ".far.py.swp", "far.py~", ".#far.py",
+        "#far.py#", "4913", ".ipynb_checkpoints/far.py", "query.sql.tmp",
+    ):  # fmt: skip
+        (tree / "deep" / left).parent.mkdir(parents=True, exist_ok=True)
+        (tree / "deep" / left).write_text("left there")
+    (tree / "deep/far.py").write_text('"""Said."""\nF   = 1  # why\n')
+    assert digest() == before
+    for name, text in {
+        "far.py": "F = 2\n",
+        "query.sql": "select 2",
+        "inner/broken.py": "{{ a template }}",
+        "_private.py": "P = 1\n",
+    }.items():
+        (tree / "deep" / name).write_text(text)
+        assert digest() != before, name
+        before = digest()
+
+
+def test_a_hidden_file_that_is_named_itself_counts(tree: Path) -> None:
+    (tree / ".env").write_text("A=1")
+    before = code_dep_fact(str(tree / ".env"), FileDigests(ManualClock()), CodeReader())
+    (tree / ".env").write_text("A=2")
+    after = code_dep_fact(str(tree / ".env"), FileDigests(ManualClock()), CodeReader())
+    assert (before.problem, after.problem) == ("", "")
+    assert before.digest != after.digest

@@ -132,14 +132,14 @@ def test_what_is_gone_is_unavailable(tmp_path: Path) -> None:
 def test_a_named_file_or_folder_is_a_fact_with_its_problem(tmp_path: Path) -> None:
     digests = FileDigests(ManualClock(LONG_AFTER))
     schema, model = put(tmp_path / "schema.pbtxt", "s"), put(tmp_path / "model/saved_model.pb", "m").parent
-    first = file_fact(str(schema), digests)
+    first = file_fact(str(schema), digests.of)
     assert (first.path, first.problem) == (str(schema), "")
     put(schema, "t")
-    assert file_fact(str(schema), digests).digest not in ("", first.digest)
-    assert file_fact(str(model), digests).digest == tree_digest(model)[0]
-    assert file_fact(str(tmp_path / "gone"), digests).problem == f"{tmp_path}/gone does not exist"
+    assert file_fact(str(schema), digests.of).digest not in ("", first.digest)
+    assert file_fact(str(model), digests.of).digest == tree_digest(model)[0]
+    assert file_fact(str(tmp_path / "gone"), digests.of).problem == f"{tmp_path}/gone does not exist"
     (tmp_path / "empty").mkdir()
-    assert file_fact(str(tmp_path / "empty"), digests).problem == f"{tmp_path}/empty is empty"
+    assert file_fact(str(tmp_path / "empty"), digests.of).problem == f"{tmp_path}/empty is empty"
 
 
 def test_the_state_directory_is_laid_out_as_others_rely_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -347,6 +347,45 @@ def test_files_that_a_manifest_does_not_list_are_ignored_and_named(tmp_path: Pat
     assert span.because == "manifest MANIFEST.json; 1 file, 1 B; ignored, as it is not listed: b.csv"
 
 
+def test_all_that_a_manifest_lists_is_read_where_input_is_the_folder(tmp_path: Path) -> None:
+    for name in ("a.csv", "sub/b.csv", "_c.csv", ".d.csv", "sub/e.csv", "_f.csv", "sub/_SUCCESS"):
+        put(tmp_path / "1" / name, "" if name.endswith("_SUCCESS") else "x")
+    listed = ["a.csv", "sub/b.csv", "_c.csv", ".d.csv", "sub/_SUCCESS"]
+    sums = [f"{hashlib.sha256((tmp_path / '1' / name).read_bytes()).hexdigest()}  {name}\n" for name in listed]
+    put(tmp_path / "1/MANIFEST.sha256", "".join(sums))
+    look = lister(tmp_path / "{SPAN}", SUMS)
+    span = only(look.scan().spans)
+    assert [str(Path(file.path).relative_to(tmp_path / "1")) for file in span.files] == [
+        ".d.csv", "_c.csv", "a.csv", "sub/b.csv",
+    ]  # fmt: skip
+    assert all(file.sha256 == sums[0][:64] for file in span.files)
+    assert span.because == "manifest MANIFEST.sha256; 4 files, 4 B"
+    assert only(look.scan().spans) is span
+    for name in ("sub/b.csv", "_c.csv"):
+        put(tmp_path / "1" / name, "changed")
+        before, span = span, only(look.scan().spans)
+        assert span.files != before.files, name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "chosen", "said"),
+    [
+        ("{SPAN}/*.csv", ["_c.csv", "a.csv"], "; listed, but not chosen by `input`: notes.txt, sub/b.csv"),
+        ("{SPAN}/sub/*", ["b.csv"], "; listed, but not chosen by `input`: _c.csv, a.csv, notes.txt"),
+    ],
+)
+def test_what_a_manifest_lists_and_a_pattern_does_not_choose_is_named(
+    tmp_path: Path, pattern: str, chosen: list[str], said: str
+) -> None:
+    listed = ["a.csv", "sub/b.csv", "_c.csv", "notes.txt"]
+    for name in listed:
+        put(tmp_path / "1" / name)
+    put(tmp_path / "1/MANIFEST.json", json.dumps([{"name": name, "size": 1} for name in listed]))
+    span = only(lister(tmp_path / pattern, MANIFEST).scan().spans)
+    assert names(span) == chosen
+    assert span.because.endswith(said)
+
+
 def test_files_carry_the_checksums_of_their_manifest(tmp_path: Path) -> None:
     put(tmp_path / "1/train/a.csv", "abc")
     put(tmp_path / "1/eval/b.csv", "de")

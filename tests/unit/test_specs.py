@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import jsonschema
@@ -315,6 +315,12 @@ def test_every_problem_of_a_file_is_found_at_once(tmp_path: Path) -> None:
             "{quiet: " + "9" * 400 + "d}",
             "taxi.yaml:9: nodes.examples.complete.quiet: '99999",
             id="an endless duration",
+        ),
+        pytest.param(
+            "{marker: _SUCCESS}",
+            "{quiet: 99999999d}",
+            "taxi.yaml:9: nodes.examples.complete.quiet: a duration of 273,972 years is more than the 100 that",
+            id="a duration beyond the calendar",
         ),
         pytest.param(
             "v{VERSION}",
@@ -656,6 +662,14 @@ def test_durations_survive_the_way_to_text_and_back(text: str, seconds: float) -
     node = ExampleGenSpec.model_validate({"kind": "example_gen", "input": "/d/{SPAN}", "complete": {"quiet": text}})
     assert node.complete.rule == Quiet(timedelta(seconds=seconds))
     assert ExampleGenSpec.model_validate(node.model_dump(mode="json")) == node
+
+
+def test_the_longest_duration_leads_to_a_time() -> None:
+    node = ExampleGenSpec.model_validate({"kind": "example_gen", "input": "/d/{SPAN}", "stale_after": "36500d"})
+    assert node.stale_after is not None
+    assert datetime(2026, 1, 1, tzinfo=timezone.utc) + 10 * node.stale_after
+    with pytest.raises(ValueError, match="a duration of 100 years is more than the 100"):
+        ExampleGenSpec.model_validate({"kind": "example_gen", "input": "/d/{SPAN}", "stale_after": "36501d"})
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
-from ctd.core.completeness import CompleteRule, Marker, Quiet
+from ctd.core.completeness import CompleteRule, Manifest, Marker, Quiet
 from ctd.core.spans import ObservedSpan, Span
 from ctd.core.timing import ManualClock
 from ctd.specs.inputs import patterns_of
@@ -49,6 +49,15 @@ def test_a_span_is_complete_when_it_is_in_every_split_and_says_which_lacks(tmp_p
     assert done.because == "train: marker _SUCCESS; 1 file, 1 B; eval: marker _SUCCESS; 1 file, 1 B"
     assert [(Path(file.path).name, file.split) for file in done.files] == [("a.csv", "train"), ("b.csv", "eval")]
     assert only(look.scan().spans) == done
+
+
+def test_one_manifest_lists_the_files_of_all_splits(tmp_path: Path) -> None:
+    look = lister(tmp_path, Manifest("M.json"), train="{SPAN}/train/*", eval="{SPAN}/eval/*")
+    put(tmp_path / "1/train/_a.csv", tmp_path / "1/eval/a.csv")
+    (tmp_path / "1/M.json").write_text('[{"name": "train/_a.csv", "size": 1}, {"name": "eval/a.csv", "size": 1}]')
+    done = only(look.scan().spans)
+    assert done.because == "train: manifest M.json; 1 file, 1 B; eval: manifest M.json; 1 file, 1 B"
+    assert [(Path(file.path).name, file.split) for file in done.files] == [("_a.csv", "train"), ("a.csv", "eval")]
 
 
 def test_splits_may_be_folders_of_one_span_with_one_marker(tmp_path: Path) -> None:

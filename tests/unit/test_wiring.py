@@ -205,6 +205,17 @@ def test_a_window_that_can_never_fill_is_refused(tmp_path: Path) -> None:
     assert "min_spans is 4, but the window holds 3 at most: it can never fill" in problem
 
 
+@pytest.mark.parametrize(
+    "kind", ["schema_gen", "transform", "trainer", "evaluator\n    label_key: y\n    metrics: {AUC: {}}"]
+)
+def test_what_only_a_window_could_mean_is_refused_without_one(tmp_path: Path, kind: str) -> None:
+    node = f"  node:\n    min_spans: 3\n    on_gap: wait\n    kind: {kind}\n"
+    spans, gap = said(tmp_path, node)
+    assert spans.startswith("p.yaml:6: `min_spans` says nothing without a `window`")
+    assert gap.startswith("p.yaml:7: `on_gap` says nothing without a `window`")
+    assert "`window: 7`" in spans
+
+
 def test_a_range_whose_spans_are_denied_is_refused_where_it_can_never_fill(tmp_path: Path) -> None:
     head = HEAD.replace('"/d/{SPAN}"', '"/d/{SPAN}", deny: [2, 3, 9]')
     nodes = STATS + "  schema:\n    kind: schema_gen\n    window: {first: 1, last: 3}\n    min_spans: 2\n"
