@@ -106,11 +106,13 @@ def _asked(server: Server, work: Work, model: Path) -> ModelServer:
 def _candidate(work: Work) -> Candidate:
     """The model; as the InfraValidator has stamped it, if it did: what was validated is what ships.
 
-    Stamped again it has other requests and is no other model, so it is known by its recipe, not by its bytes.
+    Stamped again it has other requests and is no other model, so it is known by its recipe, not by its bytes. The
+    recipe has the model's content: ids begin anew when the metadata store is lost.
     """
     model, blessing = work.input("model"), work.optional("infra_blessing")
     if blessing and blessing.properties.get("has_model"):
-        return Candidate(model.id, Path(blessing.uri, STAMPED_MODEL_DIR), "stamped", work.request.untried)
+        stamped = Path(blessing.uri, STAMPED_MODEL_DIR)
+        return Candidate(model.id, stamped, f"stamped:{model.digest}", work.request.untried)
     return Candidate(model.id, Path(model.uri, SERVING_DIR), untried=work.request.untried)
 
 

@@ -92,7 +92,9 @@ class TfServing:
         if stable is None or stable == entry.version or not self._versions.path(stable).is_dir():
             return False
         live = self._versions.entry(stable)
-        return live is None or ((live.model, live.recipe) != (entry.model, entry.recipe) and live.tree != entry.tree)
+        # An id alone says nothing: it may have been given anew after the metadata store was lost.
+        alike = live is not None and entry.recipe and (live.model, live.recipe) == (entry.model, entry.recipe)
+        return live is None or not (alike or live.tree == entry.tree)
 
     def _label_of(self, *, trial: bool) -> str:
         if self._labels is None:
