@@ -68,7 +68,7 @@ class Versions:
         entry = self._ledger.entries().get(newest)
         if entry is None or (entry.model, entry.recipe) != (model.id, model.recipe):
             return None
-        if tree_digest(manifest(self.path(newest))) != entry.tree:
+        if self._tree(newest) != entry.tree:
             return None
         if not model.recipe and entry.tree != tree_digest(files_of(model)):
             return None
@@ -76,6 +76,13 @@ class Versions:
         if entry.fate is Fate.BEGUN or entry.files != files:  # a push died after the rename, or it was copied here
             entry = self.note(replace(entry, files=files), Fate.PUSHED)
         return entry
+
+    def _tree(self, version: int) -> str:
+        """The digest of what is there; nothing where something was added that no model has, such as a link."""
+        try:
+            return tree_digest(manifest(self.path(version)))
+        except BadInput:
+            return ""
 
     def publish(self, model: Candidate) -> Entry:
         """Copy, confirm, rename: before the rename a watcher sees nothing, after it everything."""
