@@ -131,6 +131,27 @@ def test_a_converted_version_answers_as_the_model_does(
     assert 0 <= report["outputs"]["probability"]["most"] < 1e-5
 
 
+@pytest.mark.parametrize(
+    "names",
+    [("logits", "cls"), ("b", "a", "c"), ("score", "label", "rank", "probability", "z"), ("10", "9", "x", "01")],
+    ids="-".join,
+)
+def test_each_output_has_its_own_name_in_the_browser(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Each is told from all others by its numbers and, but for the first, by its shape."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+    def several(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: x + float(n) if n % 2 else tf.reduce_sum(x, axis=1) - float(n) for n, name in enumerate(names)}
+
+    made, x = tmp_path / "made", np.array([[0.25], [0.5]], dtype=np.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"), {"several": several})
+    Tfjs("none").convert(tmp_path / "model", "several", made, [{"x": x}])
+    (answer,) = Tfjs("none").answers(made, [{"x": x}])
+    assert answer.keys() == set(names)
+    for name, value in several(tf.constant(x)).items():
+        np.testing.assert_allclose(answer[name], value)
+
+
 @pytest.mark.parametrize("kind", ["tflite", "tfjs"])
 def test_the_same_model_is_not_converted_twice_and_a_damaged_version_is_made_again(
     push: Push, model: Artifact, tmp_path: Path, kind: str
