@@ -250,15 +250,18 @@ class Asked:
 
     def verdict(self, tried: Tried) -> str:
         """What is wrong with the answers of the signature, or nothing."""
-        sent, seconds = self.question.requests, []
+        sent, seconds, said_something = self.question.requests, [], False
         try:
             self._answer(sent[0])  # the first call of a graph is the slow one
             for request in sent:
                 served, took = self._answer(request)
                 seconds.append(took)
+                said_something = said_something or any(value.size for value in served.values())
                 found = self._compared(request, served)
                 if found:
                     return f"request {request.number}: {found}"
+            if not said_something:
+                return f"all {len(sent)} requests are answered with nothing: every output is empty"
             slow = _p95(seconds)
             for _ in range(_LATENCY_ROUNDS - 1):
                 if not self._slowness(slow):
