@@ -169,6 +169,29 @@ def test_a_model_may_answer_with_nothing_but_not_always(
     assert blessed or "answered with nothing" in str(blessing.properties["reason"])
 
 
+def test_a_model_that_is_loaded_and_never_answers_is_refused_after_as_many_tries(
+    validate: Validate, folder: Path
+) -> None:
+    def hang(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        (x,) = tf.while_loop(lambda x: tf.reduce_all(x > -1e9), lambda x: (tf.abs(x) + 1.0,), [raw["x"]])
+        return {"p": x}
+
+    model = small.write_model(folder / "hangs", hang, 10)
+    reason = not_blessed(validate(model, {"request_timeout": "1s", "attempts": 2})[0])
+    assert "signature 'serving_default', request 1: no answer within 1 s, in each of 2 tries" in reason
+    assert "`request_timeout`" in reason
+
+
+def test_requests_that_are_wanted_and_cannot_be_made_are_no_pass(
+    validate: Validate, model: Artifact, tmp_path: Path
+) -> None:
+    empty = small.write_examples(tmp_path / "empty", {"x": np.zeros(0)})
+    reason = not_blessed(validate(model, {"requests": 20}, examples=empty)[0])
+    assert "split 'eval' of span 1 is empty" in reason
+    assert "`requests: 0`" in reason
+    assert validate(model, {"requests": 0}, examples=empty)[0].properties["blessed"] == 1
+
+
 def test_a_split_that_does_not_exist_is_an_error(validate: Validate, model: Artifact) -> None:
     with pytest.raises(BadInput, match="no split 'test'"):
         validate(model, {"split": "test"})
