@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctd.core.facts import TargetSeen
 from ctd.deploy.folder import CURRENT
-from ctd.deploy.ledger import Entry, Ledger, Shape
+from ctd.deploy.ledger import Entry, Fate, Ledger, Shape
 from ctd.deploy.tree import shape
-from ctd.deploy.versions import is_version, ledger_of
+from ctd.deploy.versions import TRASH, is_version, ledger_of
 
 
 @dataclass(frozen=True)
@@ -33,29 +33,41 @@ class Inspector:
     def __init__(self) -> None:
         self._ledgers: dict[Path, _Known] = {}
 
-    def look(self, base: Path, version: int, *, pointer: bool) -> TargetSeen:
-        """How a version is that was pushed; `pointer` if the target has a file that names the one in use."""
+    def look(self, base: Path, version: int, *, pointer: bool, live: int = 0) -> TargetSeen:
+        """How a version is that was pushed; `pointer` if the target has a file that names the one in use.
+
+        `live` is the live version, if the one that was pushed is on trial beside it.
+        """
         try:
-            return TargetSeen(version, self._fault(base, version, pointer=pointer))
+            found = TargetSeen(version, self._fault(base, version, pointer=pointer))
+            return replace(found, live_fault=self._live_fault(base, live)) if live else found
         except OSError as error:
             return TargetSeen(version, unreadable=f"{base} cannot be looked at: {error.strerror or error}")
 
     def _fault(self, base: Path, version: int, *, pointer: bool) -> str:
-        try:
-            there = {int(entry.name) for entry in os.scandir(base) if is_version(entry.name) and entry.is_dir()}
-        except (FileNotFoundError, NotADirectoryError):
-            there = set()
-        if version not in there:
-            return f"version {version} is gone"
-        entries = self._entries(base)
-        entry, top = entries.get(version), max(there)
-        wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
+        there = _there(base)
+        wrong = self._damage(base, version, there)
         if wrong:
-            return f"version {version} is not as it was pushed: {wrong}"
+            return wrong
+        entries, top = self._entries(base), max(there)
         if top > version:
             whose = "which ctd did not make" if top not in entries else "of a push that came to no good end"
             return f"version {top}, {whose}, is above version {version}"
         return _misled(base, version) if pointer else ""
+
+    def _live_fault(self, base: Path, live: int) -> str:
+        """What is wrong with the live version; nothing where a promotion is removing it, or has."""
+        entry = self._entries(base).get(live)
+        if (base / f"{TRASH}{live}").exists() or (entry and entry.fate is Fate.REMOVED):
+            return ""
+        return self._damage(base, live, _there(base))
+
+    def _damage(self, base: Path, version: int, there: frozenset[int]) -> str:
+        if version not in there:
+            return f"version {version} is gone"
+        entry = self._entries(base).get(version)
+        wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
+        return f"version {version} is not as it was pushed: {wrong}" if wrong else ""
 
     def _entries(self, base: Path) -> Mapping[int, Entry]:
         path = ledger_of(base)
@@ -67,6 +79,13 @@ class Inspector:
         if known is None or (known.size, known.modified) != (facts.st_size, facts.st_mtime_ns):
             known = self._ledgers[path] = _Known(facts.st_size, facts.st_mtime_ns, Ledger(path).entries())
         return known.entries
+
+
+def _there(base: Path) -> frozenset[int]:
+    try:
+        return frozenset(int(entry.name) for entry in os.scandir(base) if is_version(entry.name) and entry.is_dir())
+    except (FileNotFoundError, NotADirectoryError):
+        return frozenset()
 
 
 def _difference(pushed: Shape, found: Shape) -> str:

@@ -27,7 +27,8 @@ from ctd.deploy.target import Candidate
 from ctd.deploy.tree import copy_durably, manifest, shape, sync_directory, tree_digest
 
 _OURS = ".ctd"
-_COPY, _TRASH, _QUARANTINE = ".ctd-tmp-", ".ctd-trash-", ".ctd-quarantine-"
+TRASH = ".ctd-trash-"
+_COPY, _QUARANTINE = ".ctd-tmp-", ".ctd-quarantine-"
 _MOST = 2**63 - 1  # servers read the names as int64, and pass over what is larger
 _HINTS = {
     errno.ENOSPC: "The disk is full: free space, or lower `keep`; it is tried again.",
@@ -144,7 +145,7 @@ class Versions:
         entries = self._ledger.entries()
         ours = sorted(v for v in entries if v != live.version and self.path(v).is_dir())
         for version in (v for v in ours[: max(0, len(ours) - self._keep + 1)] if v not in spared):
-            trash = self.base / f"{_TRASH}{version}"
+            trash = self.base / f"{TRASH}{version}"
             self.path(version).rename(trash)
             sync_directory(self.base)
             fp("push.before_delete")
@@ -181,7 +182,7 @@ class Versions:
 
     def _sweep(self) -> None:
         """Remove what pushes that died left behind. The lock is held, so nobody is using it."""
-        for prefix in (_COPY, _TRASH):
+        for prefix in (_COPY, TRASH):
             for leftover in self.base.glob(f"{prefix}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from ctd.core.facts import TargetSeen
 from ctd.core.history import History
 from ctd.core.timing import Clock
 from ctd.deploy.inspection import Inspector
+from ctd.planning import canaries
 from ctd.planning.effects import confirmed, pushed_by
 from ctd.planning.world import TargetFact
 from ctd.specs.pipeline import PipelineSpec
@@ -38,19 +40,21 @@ class TargetObserver:
             pin=target.pin_of(spec.name),
             server=_server(target),
             uploads=_uploads(target, spec.name),
-            seen=self._seen(target, spec.name, push) if push else None,
+            seen=self._seen(target, spec.name, push, history) if push else None,
         )
 
-    def _seen(self, target: AnyTarget, pipeline: str, push: Execution) -> TargetSeen | None:
+    def _seen(self, target: AnyTarget, pipeline: str, push: Execution, history: History) -> TargetSeen | None:
         pushed, base = pushed_by(push), Path(target.base_path(pipeline))
         version = pushed.properties.get("pushed_version") if pushed else None
         if pushed is None or not isinstance(version, int) or Path(_destination(push)).parent != base:
             return None  # pushed to where the target was before
-        seen = self._inspector.look(base, version, pointer=not isinstance(target, TfServingTarget))
+        live = canaries.live(history, pipeline, target.target) if canaries.on_trial(push, history) else None
+        beside = _version_at(base, live) if live else 0
+        seen = self._inspector.look(base, version, pointer=not isinstance(target, TfServingTarget), live=beside)
         server = _server(target)
         if not server or confirmed(pushed, _uploads(target, pipeline)):
             return seen
-        return TargetSeen(seen.version, seen.fault, seen.unreadable, listens=self._listens(server))
+        return replace(seen, listens=self._listens(server))
 
     def _listens(self, address: str) -> bool:
         """Whether somebody accepts connections there. What is only asked for unverified versions, and rarely."""
@@ -80,6 +84,12 @@ def _server(target: AnyTarget) -> str:
 
 def _uploads(target: AnyTarget, pipeline: str) -> str:
     return target.huggingface.place(pipeline) if isinstance(target, HubTarget) and target.huggingface else ""
+
+
+def _version_at(base: Path, push: Execution) -> int:
+    """The number of a push, if it was to this folder."""
+    place = Path(_destination(push))
+    return int(place.name) if place.parent == base and place.name.isdecimal() else 0
 
 
 def _destination(push: Execution) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,20 @@ def test_a_version_on_trial_is_shown_beside_the_live_one_with_its_progress(site:
     assert site.judge(End.PROMOTED, "promoted after 10m: 3000 requests, 0 errors") is End.PROMOTED
     site.rest()
     assert (site.live().version, site.live().canary, site.stable()) == (2, "", "2")
+
+
+def test_a_live_version_that_goes_during_a_trial_is_told_and_comes_back_after_it(site: Site) -> None:
+    site.train(101)
+    site.rest()
+    shutil.rmtree(site.root / "serving/taxi/1")
+    site.tick()
+    trouble = "version 1 is gone, the live one, with version 2 on trial"
+    assert site.live().problem == trouble
+    assert "ctd rollback taxi serving" in str(site.views().status().model_dump())
+    site.judge(End.ROLLED_BACK, "rolled back after 9s: drift")
+    site.rest()
+    assert (site.live().version, site.live().problem) == (3, "")
+    assert (site.root / "serving/taxi/3/data").is_file()
 
 
 def test_a_watch_takes_no_slot_from_others(site: Site) -> None:
