@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctd.core.errors import ComponentFailed, OtherAnswers, TargetUnavailable
+from ctd.core.failpoints import fp
 from ctd.core.timing import Clock, SystemClock, format_duration
 from ctd.deploy.labels import Labels
 from ctd.deploy.ledger import Entry
@@ -118,7 +119,8 @@ class TfServing:
             f"target {self._versions.base}: version {version} is AVAILABLE, but not known as `{label}` to its server "
             f"after {waited}",
             hint=f"It is tried again. The server must run with --model_config_file={config} and "
-            "--model_config_file_poll_wait_seconds=1, which makes it read the file again and again.",
+            "--model_config_file_poll_wait_seconds=1, which makes it read the file again and again; "
+            "tensorflow_model_server also with --allow_version_labels_for_unavailable_models=true, to restart on them.",
         )
 
     def _known_as(self, label: str, version: int) -> bool | None:
@@ -140,6 +142,7 @@ class TfServing:
         """Whether the server answers with the version, and what there is to tell; `followed` if it had it only now."""
         if self._server is None:
             return False, "no server named to ask"
+        fp("push.waiting")
         state = self._wait(self._server, entry.version)
         if state is None:
             return False, "pushed, not verified: the server does not answer"
@@ -169,6 +172,7 @@ class TfServing:
         behind the name, and whoever mends that must find the good model where it should be. Only what the server took
         from here is quarantined, so that it goes back to the version before.
         """
+        fp("push.asking")
         try:
             said = server.answers(entry.version)
         except TargetUnavailable as error:
