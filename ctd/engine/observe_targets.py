@@ -11,12 +11,13 @@ from ctd.core.executions import Execution
 from ctd.core.facts import TargetSeen
 from ctd.core.history import History
 from ctd.core.timing import Clock
+from ctd.deploy.config_text import labels_something
 from ctd.deploy.inspection import Inspector
 from ctd.planning import canaries
 from ctd.planning.effects import confirmed, pushed_by
 from ctd.planning.world import TargetFact
 from ctd.specs.pipeline import PipelineSpec
-from ctd.specs.targets import AnyTarget, HubTarget, TfServingTarget
+from ctd.specs.targets import STABLE, AnyTarget, HubTarget, TfServingTarget
 
 _KNOCK = timedelta(milliseconds=200)  # the loop waits for it
 _KNOCK_AGAIN = timedelta(seconds=10)
@@ -53,7 +54,8 @@ class TargetObserver:
         seen = self._inspector.look(base, version, pointer=not isinstance(target, TfServingTarget), live=beside)
         server = _server(target)
         if not server or confirmed(pushed, _uploads(target, pipeline)):
-            return seen
+            trial = canaries.on_trial(push, history)  # the watch sees to it
+            return _in_config(seen, target, pipeline) if pushed.properties.get("label") and not trial else seen
         return replace(seen, listens=self._listens(server))
 
     def _listens(self, address: str) -> bool:
@@ -64,6 +66,25 @@ class TargetObserver:
             answered = _knock(address)
             self._knocked[address] = now, answered
         return answered
+
+
+def _in_config(seen: TargetSeen, target: AnyTarget, pipeline: str) -> TargetSeen:
+    """What was seen, and whether the server's config file still names the live version, whichever that is.
+
+    Another version than the last one pushed may be the live one because people say so there.
+    """
+    server = target.server if isinstance(target, TfServingTarget) else None
+    if server is None or server.config is None or seen.fault or seen.unreadable:
+        return seen
+    try:
+        text = Path(server.config).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return replace(seen, fault=f"{server.config} is gone, which names the live version to its server")
+    except (OSError, UnicodeDecodeError) as error:
+        return replace(seen, unreadable=f"{server.config} cannot be looked at: {error}")
+    if labels_something(text, server.model or pipeline, STABLE):
+        return seen
+    return replace(seen, fault=f"{server.config} names no `{STABLE}` version of {server.model or pipeline} any more")
 
 
 def _knock(address: str) -> bool:
