@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from ctd.components.api import Work, user_code
+from ctd.components.distance import apart
 from ctd.components.served_target import StatusServer
 from ctd.components.serving_requests import (
     DEFAULT_SIGNATURE,
@@ -49,6 +50,10 @@ class Golden:
     feeds: Feeds
     expected: Feeds
 
+    @property
+    def says_something(self) -> bool:
+        return any(value.size for value in self.expected.values())
+
 
 @dataclass(frozen=True)
 class GoldenRequests:
@@ -70,10 +75,10 @@ class GoldenRequests:
             made = [(signature, *of_it) for signature in chosen for of_it in _feeds(signature, records, model)]
             if not made:
                 return cls(note="answers were not compared: there is no example or warm-up request that fits")
-            asked = tuple(golden for golden in itertools.starmap(_golden, made) if golden)
+            asked = tuple(golden for golden in itertools.starmap(_golden, made) if golden and golden.says_something)
         except ComponentFailed as error:
             return cls(note=f"answers were not compared: {error.message}")
-        unsure = "answers were not compared: the model's own are not numbers, or others each time"
+        unsure = "answers were not compared: the model's own are empty, not numbers, or others each time"
         return cls(asked, "" if asked else unsure)
 
 
@@ -172,8 +177,7 @@ def _distance(served: Feeds, expected: Feeds) -> float:
     if served.keys() != expected.keys() or any(served[n].shape != expected[n].shape for n in expected):
         return float("inf")
     numbers = [n for n in expected if expected[n].dtype.kind in "fciu" and served[n].dtype.kind in "fciu"]
-    gaps = (np.abs(served[n].astype(np.float64) - expected[n].astype(np.float64)) for n in numbers if served[n].size)
-    return max((float(np.nan_to_num(gap, nan=np.inf).max()) for gap in gaps), default=0.0)
+    return max((float(apart(served[n], expected[n]).max()) for n in numbers if served[n].size), default=0.0)
 
 
 def _stamped(model: Path, signature: Signature) -> Iterator[tuple[str, Feeds]]:

@@ -33,6 +33,8 @@ class Tally:
     failed: int = 0  # of these, those that only the canary did not
     why: str = ""  # the first of them
     refused: str = ""  # what the live version says to a request that it does not take
+    alone: int = 0  # requests that only the canary takes
+    neither: int = 0
     seconds: list[tuple[float, float]] = field(default_factory=list)  # the live version's, the canary's
     differences: dict[str, dict[int, float]] = field(default_factory=dict)  # by output and request
 
@@ -52,6 +54,12 @@ class Tally:
         self.asked += 1
         self.failed += 1
         self.why = self.why or why
+
+    def not_compared(self, refused: str, *, canary: bool) -> None:
+        """The live version does not take the request; `canary` says whether the canary does."""
+        self.refused = self.refused or refused
+        self.alone += canary
+        self.neither += not canary
 
     @property
     def drifts(self) -> Mapping[str, float]:
@@ -97,15 +105,25 @@ class Tally:
         return f"latency: p95 {canary:.1f} ms after {live:.1f} ms of the live version: {slower:.1f}x, limit {limit:g}x"
 
     def _nothing(self, *, over: bool) -> str:
-        """A trial in which nothing could be compared has shown nothing."""
+        """A trial in which nothing could be compared has shown nothing, unless only the canary takes the requests.
+
+        A signature that is new has nothing to be compared with. That its requests are answered is all there is to see.
+        """
         if not over or self.seconds:
             return ""
+        if self.alone and not self.failed:
+            of, limit = self.alone + self.neither, self.limits.errors
+            if limit is None or self.neither / of <= limit:
+                return ""
+            return f"errors: {self.neither} of {of} requests are answered by neither version, allowed is {limit:g}"
         why = self.why or f"the live version answers none of the requests ({self.refused or 'none was sent'})"
         return f"nothing could be compared: {why}"
 
     @property
     def said(self) -> str:
         """`240 requests, 0 errors, p95 1.1x, drift 0.012`."""
+        if self.alone and not self.asked:
+            return f"not compared, the live version takes none of the {self.alone} requests ({self.refused})"
         drift = max(self.drifts.values(), default=None)
         parts = [f"{self.asked} requests, {self.failed} errors"]
         parts += [f"p95 {self.slower:.1f}x"] if self.slower is not None else []
@@ -120,6 +138,7 @@ class Tally:
             "requests": self.asked,
             "distinct_requests": self.distinct,
             "failed": self.failed,
+            "not_compared": self.alone + self.neither,
             "first_failure": self.why,
             "p95_milliseconds": dict(zip(("live", "canary"), p95, strict=False)),
             "p95_ratio": self.slower,
@@ -141,8 +160,8 @@ def difference(live: NDArray[Any], canary: NDArray[Any]) -> float:
 
 
 def _of_another_form(live: Answer, canary: Answer) -> str:
-    """What a client would stumble over."""
-    if live.keys() != canary.keys():
+    """What a client would stumble over. An output more is none."""
+    if not live.keys() <= canary.keys():
         return f"the outputs are {', '.join(sorted(canary))} instead of {', '.join(sorted(live))}"
     for name, value in live.items():
         if value.shape != canary[name].shape:

@@ -10,6 +10,8 @@ from pathlib import Path
 from ctd.core.errors import BadInput
 
 REQUESTS_FILE = "canary_requests.json"
+LIVE_REQUESTS_FILE = "live_requests.json"
+"""The same examples as the live version's signature takes them, where that is another one."""
 
 
 def write_messages(path: Path, messages: Sequence[bytes]) -> None:

@@ -6,14 +6,19 @@ They are kept as bytes beside the note of the push, so that whoever watches need
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import tensorflow as tf
+from tensorflow.python.saved_model import loader_impl
+
 from ctd.components.api import Work
-from ctd.components.canary_messages import REQUESTS_FILE, write_messages
+from ctd.components.canary_messages import LIVE_REQUESTS_FILE, REQUESTS_FILE, write_messages
 from ctd.components.serving_requests import (
     DEFAULT_SIGNATURE,
     Feeds,
+    Request,
+    Signature,
     last_split_records,
     load_signatures,
     missing_inputs,
@@ -27,24 +32,31 @@ _MOST = 50
 _MOST_RECORDS = 1000
 
 
-def write_requests(work: Work, model: Path, folder: Path) -> None:
-    """Write requests to the model's default signature. Raises BadInput if none can be made."""
+def write_requests(work: Work, model: Path, live: Path | None, folder: Path) -> None:
+    """Write requests to the model's default signature, and to that of the live version if it takes something else.
+
+    Raises BadInput if none can be made.
+    """
     loaded = load_signatures(str(model))
     signature = loaded.get(DEFAULT_SIGNATURE) or next(iter(loaded.values()), None)
     if signature is None:
         raise BadInput(f"{work.where}: the model has no signature", hint="Export one in run_fn.")
     seen: list[bytes] = []
     found: list[Feeds] = []
+    before: list[Feeds] = []
     for key in ("examples", "transformed_examples"):  # a signature of serialized examples takes raw ones
         records = last_split_records(work, key, _MOST_RECORDS)
-        found = [request.feeds for request in requests(signature.inputs, records, _MOST)]
+        made = list(requests(signature.inputs, records, _MOST))
+        found, before = [request.feeds for request in made], _as_before(live, signature, made, records)
         if found:
             break
         seen += records
     found = found or list(itertools.islice(_stamped(model, signature.name), _MOST))
     if found:
-        sent = [predict_request("", signature.name, feeds) for feeds in found]
-        write_messages(folder / REQUESTS_FILE, [message.SerializeToString() for message in sent])
+        for name, of_version in ((REQUESTS_FILE, found), (LIVE_REQUESTS_FILE, before)):
+            sent = [predict_request("", signature.name, feeds) for feeds in of_version]
+            if sent:
+                write_messages(folder / name, [message.SerializeToString() for message in sent])
         return
     where = f"{work.where}: no request to signature {signature.name!r} can be made, so a canary cannot be watched"
     if not seen:
@@ -59,6 +71,32 @@ def write_requests(work: Work, model: Path, folder: Path) -> None:
         hint="Wire examples to the pusher (`inputs: {examples: ..}`) that have what the signature takes, or take "
         "`canary` out of the target's file.",
     )
+
+
+def _as_before(
+    live: Path | None, signature: Signature, made: Sequence[Request], records: Sequence[bytes]
+) -> list[Feeds]:
+    """The same examples as the live version takes them; nothing if it takes the same, or not all of them."""
+    inputs = _inputs(live, signature.name) if live else {}
+    if not inputs or {name: spec.dtype for name, spec in inputs.items()} == {
+        name: spec.dtype for name, spec in signature.inputs.items()
+    }:
+        return []
+    found = [next(requests(inputs, [records[request.number - 1]], 1), None) for request in made]
+    feeds = [request.feeds for request in found if request]
+    return feeds if len(feeds) == len(made) else []
+
+
+def _inputs(model: Path, signature: str) -> dict[str, tf.TensorSpec]:
+    """What a signature takes, read without loading the model; nothing if that cannot be read."""
+    try:
+        described = loader_impl.parse_saved_model(str(model)).meta_graphs[0].signature_def[signature].inputs
+        return {
+            name: tf.TensorSpec(tf.TensorShape(of.tensor_shape), tf.dtypes.as_dtype(of.dtype), name)
+            for name, of in described.items()
+        }
+    except (OSError, ValueError, IndexError):
+        return {}
 
 
 def _stamped(model: Path, signature: str) -> Iterator[Feeds]:

@@ -15,7 +15,7 @@ from tensorflow_serving.apis import predict_pb2
 
 from ctd.components.api import Outputs, Work
 from ctd.components.canary_judgement import Answer, Tally
-from ctd.components.canary_messages import REQUESTS_FILE, read_messages
+from ctd.components.canary_messages import LIVE_REQUESTS_FILE, REQUESTS_FILE, read_messages
 from ctd.components.served_target import StatusServer, labels_of, patience_with
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, CtdError, TargetUnavailable
@@ -97,7 +97,7 @@ class _Watch:
         began = time.monotonic()
         with Client.of(self._server) as client:
             pair = _Pair(client, self._live(), self._version, tally)
-            pair.warm_up(requests[0])
+            pair.warm_up(requests[0])  # what is asked of each is of one example, in each one's own signature
             for count, (number, request) in enumerate(itertools.cycle(enumerate(requests))):
                 baked = timedelta(seconds=time.monotonic() - began)
                 if baked >= canary.bake or tally.complaint() or not self._trial.stands:
@@ -121,11 +121,25 @@ class _Watch:
             )
         return stable
 
-    def _requests(self) -> list[predict_pb2.PredictRequest]:
-        found = [predict_pb2.PredictRequest.FromString(m) for m in read_messages(Path(self._pushed.uri, REQUESTS_FILE))]
+    def _requests(self) -> list[_Asked]:
+        canary = self._read(REQUESTS_FILE)
+        there = Path(self._pushed.uri, LIVE_REQUESTS_FILE).exists()
+        return list(map(_Asked, self._read(LIVE_REQUESTS_FILE) if there else canary, canary))
+
+    def _read(self, name: str) -> list[predict_pb2.PredictRequest]:
+        messages = read_messages(Path(self._pushed.uri, name))
+        found = [predict_pb2.PredictRequest.FromString(message) for message in messages]
         for request in found:
             request.model_spec.name = self._model
         return found
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """One example as a request to the live version, and as one to the canary."""
+
+    live: predict_pb2.PredictRequest
+    canary: predict_pb2.PredictRequest
 
 
 @dataclass
@@ -138,34 +152,34 @@ class _Pair:
     tally: Tally
     heard: float = field(default_factory=time.monotonic)
 
-    def warm_up(self, request: predict_pb2.PredictRequest) -> None:
+    def warm_up(self, asked: _Asked) -> None:
         """Have both answer once, unmeasured: the first call of a graph is the slow one."""
         for version in (self.live, self.canary):
             with contextlib.suppress(CtdError):
-                self._send(request, version)
+                self._send(asked, version)
 
-    def ask(self, number: int, request: predict_pb2.PredictRequest, *, canary_first: bool) -> None:
+    def ask(self, number: int, asked: _Asked, *, canary_first: bool) -> None:
         """Ask both, in this order. Raises TargetUnavailable if the server has not answered for long."""
         order = (self.canary, self.live) if canary_first else (self.live, self.canary)
-        answers = {version: self._answer(request, version) for version in order}
+        answers = {version: self._answer(asked, version) for version in order}
         live, canary = answers[self.live], answers[self.canary]
         if isinstance(canary, ServerDeadline):
-            live = self._answer(request, self.live)  # both may have been slow for a moment
+            live = self._answer(asked, self.live)  # both may have been slow for a moment
         if isinstance(live, TargetUnavailable | ServerDeadline) or isinstance(canary, TargetUnavailable):
             self._silent(live if isinstance(live, CtdError) else canary)
             return
         self.heard = time.monotonic()
         if isinstance(live, CtdError):
-            self.tally.refused = self.tally.refused or live.message
+            self.tally.not_compared(live.message, canary=not isinstance(canary, CtdError))
         elif isinstance(canary, CtdError):
             self.tally.not_answered(f"request {number + 1}: {canary.message}")
         else:
             self.tally.answered(number, live.outputs, canary.outputs, (live.seconds, canary.seconds))
 
-    def _answer(self, request: predict_pb2.PredictRequest, version: int) -> _Answered | CtdError:
+    def _answer(self, asked: _Asked, version: int) -> _Answered | CtdError:
         began = time.monotonic()
         try:
-            outputs = self._send(request, version)
+            outputs = self._send(asked, version)
         except RequestRefused as error:
             if version == self.live and error.code is Code.NOT_FOUND:  # a server that restarts has to load it first
                 return TargetUnavailable(error.message, hint="The live version must be loaded for a comparison.")
@@ -174,7 +188,8 @@ class _Pair:
             return error
         return _Answered(outputs, time.monotonic() - began)
 
-    def _send(self, request: predict_pb2.PredictRequest, version: int) -> Answer:
+    def _send(self, asked: _Asked, version: int) -> Answer:
+        request = asked.live if version == self.live else asked.canary
         request.model_spec.version.value = version
         return self.client.send(request, timeout=_ANSWER.total_seconds()).outputs
 

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctd.components.api import SERVING_DIR, Work
+from ctd.components.api import SERVING_DIR, Work, user_code
 from ctd.components.parity import Refused, Report, compare, compare_metrics
 from ctd.components.serving_requests import (
     DEFAULT_SIGNATURE,
     Feeds,
+    Request,
     Signature,
     last_split_records,
     load_signatures,
@@ -25,7 +28,7 @@ from ctd.components.serving_requests import (
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
 from ctd.deploy.conversion import Form
-from ctd.specs.targets import DEFAULT_LIMITS, TfjsTarget, TfliteTarget
+from ctd.specs.targets import DEFAULT_LIMITS, DEFAULT_SHARES, TfjsTarget, TfliteTarget
 
 if TYPE_CHECKING:
     from ctd.components.evaluation_data import Extracts
@@ -48,12 +51,15 @@ def converted(work: Work, target: TfliteTarget | TfjsTarget, form: Form, notes: 
     asked = _questions(work, signature, target.parity.examples, yardstick)
     made = Path(tempfile.mkdtemp(prefix="version-"))
     work.progress(f"converting {signature.name} of model #{model.id} for {target.kind}")
+    with user_code(f"signature {signature.name!r}: the SavedModel in process"):
+        expected = [signature.answer(batch) for batch in asked.batches]
     form.convert(Path(model.uri, SERVING_DIR), signature.name, made, asked.batches)
-    count = sum(map(_rows, asked.batches))
+    count = sum(map(len, asked.numbers))
     work.progress(f"asking the converted model about {count} examples")
-    report = Report(target.target, model.id, signature.name, count, _limits(target))
-    expected, served = [signature.answer(batch) for batch in asked.batches], form.answers(made, asked.batches)
-    compare(report, expected, served)
+    most = _most(target, expected[0])
+    report = Report(target.target, model.id, signature.name, count, _limits(target), most)
+    served = form.answers(made, asked.batches)
+    compare(report, expected, served, asked.numbers)
     if yardstick and report.outputs.keys() == expected[0].keys():
         own, other = (yardstick.measure(asked.labelled, answers) for answers in (expected, served))
         compare_metrics(report, own, other, metrics)
@@ -98,9 +104,13 @@ def _signature(target: TfliteTarget | TfjsTarget, there: Mapping[str, Signature]
 
 @dataclass(frozen=True)
 class _Asked:
-    """Real examples as batches for a signature, and the same ones with their labels if metrics are to be compared."""
+    """Real examples as batches for a signature, and the same ones with their labels if metrics are to be compared.
+
+    `numbers` are those of the examples in each batch, from 1.
+    """
 
     batches: Sequence[Feeds]
+    numbers: Sequence[Sequence[int]]
     labelled: Sequence[Extracts] = ()
 
 
@@ -115,17 +125,17 @@ def _questions(work: Work, signature: Signature, most: int, yardstick: Yardstick
         found = list(requests(signature.inputs, records, most))
         if not found:
             continue
-        rows = [request.feeds for request in found]
-        parts = [rows[:1], *(rows[start : start + _BATCH] for start in range(1, len(rows), _BATCH))]
-        batches = [{name: np.concatenate([row[name] for row in part]) for name in rows[0]} for part in parts]
+        parts = list(_batched(found, signature))
+        batches = [_together([request.feeds for request in part]) for part in parts]
+        numbers = [[request.number for request in part] for part in parts]
         if yardstick is None:
-            return _Asked(batches)
-        chosen = [records[request.number - 1] for request in found]
+            return _Asked(batches, numbers)
+        chosen = [records[number - 1] for number in itertools.chain.from_iterable(numbers)]
         try:
             # The model's preprocessing is for raw examples: of transformed ones it would make any label.
             raw = key == "examples"
             labelled = yardstick.labels_by(work.input("model"), chosen) if raw else yardstick.labels_in(chosen)
-            return _Asked(batches, labelled)
+            return _Asked(batches, numbers, labelled)
         except BadInput as error:
             unlabelled = unlabelled or error
     if yardstick and unlabelled:
@@ -141,12 +151,39 @@ def _questions(work: Work, signature: Signature, most: int, yardstick: Yardstick
     )
 
 
-def _rows(batch: Feeds) -> int:
-    return len(next(iter(batch.values())))
+def _batched(found: Sequence[Request], signature: Signature) -> Iterator[Sequence[Request]]:
+    """One example alone, then batches of those that have the same shapes, if the signature takes batches at all."""
+    most = _BATCH if all(spec.shape.rank != 0 and spec.shape[:1] != [1] for spec in signature.inputs.values()) else 1
+    yield found[:1]
+    alike = defaultdict[Any, list[Request]](list)
+    for request in found[1:]:
+        alike[tuple(value.shape for value in request.feeds.values())].append(request)
+    for of_shape in alike.values():
+        yield from (of_shape[start : start + most] for start in range(0, len(of_shape), most))
+
+
+def _together(rows: Sequence[Feeds]) -> Feeds:
+    return rows[0] if len(rows) == 1 else {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 def _limits(target: TfliteTarget | TfjsTarget) -> dict[str, float]:
-    parity = target.parity
-    most = DEFAULT_LIMITS[target.quantization] if parity.max_difference is None else parity.max_difference
-    said = {"max_difference": most, "mean_difference": parity.mean_difference}
+    parity, usual = target.parity, DEFAULT_LIMITS[target.quantization]
+    most = parity.max_difference if isinstance(parity.max_difference, float) else usual
+    share = DEFAULT_SHARES[target.quantization] if parity.max_differing is None else parity.max_differing
+    said = {"max_difference": most, "mean_difference": parity.mean_difference, "max_differing": share}
     return {name: value for name, value in said.items() if value is not None}
+
+
+def _most(target: TfliteTarget | TfjsTarget, answer: Feeds) -> dict[str, float]:
+    """The limits of single outputs. Raises BadInput for an output that the signature does not have."""
+    said = target.parity.max_difference
+    if not isinstance(said, Mapping):
+        return {}
+    unknown = ", ".join(sorted(said.keys() - answer.keys()))
+    if unknown:
+        raise BadInput(
+            f"target {target.target}: parity.max_difference: the signature has no output {unknown}, only "
+            f"{', '.join(sorted(answer))}",
+            hint="Mend `max_difference:` in the target's file.",
+        )
+    return dict(said)

@@ -1,7 +1,8 @@
 """Tries a candidate in a model server before it is served: does it load and answer, and are the answers its own?
 
 What is the model's fault becomes a verdict with its reason. What is the server's or the machine's leaves as a
-TemporaryError and is tried again: it says nothing about the model.
+TemporaryError and is tried again: it says nothing about the model. A model that is loaded and does not answer in time
+is tried again in a new server; when it never does, that is the verdict.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ from ctd.core.errors import ComponentFailed
 from ctd.core.fingerprints import digest_of
 from ctd.serving import warmup
 from ctd.serving.client import predict_request
-from ctd.serving.errors import ModelRefused, RequestRefused
+from ctd.serving.errors import ModelRefused, RequestRefused, ServerDeadline
 from ctd.serving.runners import choose
 from ctd.serving.sandbox import ModelServer, Runner
 from ctd.specs.base import say_duration
@@ -142,7 +143,7 @@ class Trial:
         self._report = report
         self._model = Path(work.input("model").uri, SERVING_DIR)
         self._name = f"{work.request.pipeline}-candidate"
-        self._records = _records(work, spec, report)
+        self._records, self._missing = _records(work, spec, report)
         self._questions: Questions | None = None
 
     def stamp(self, copy: Path) -> Path | None:
@@ -169,6 +170,26 @@ class Trial:
         self._work.progress(f"starting {runner.name} server with the candidate")
         tried = Tried(runner.name)
         self._report.servers.append(tried)
+        late = ""
+        for _ in range(self._spec.attempts):
+            found, late = self._try(runner, directory, log, tried)
+            if not late:
+                return found
+            self._report.note("it answered late, and was tried again in a new server")
+        return (
+            f"{late}, in each of {self._spec.attempts} tries. If it may take longer, raise `request_timeout`, then "
+            f"`ctd run-now {self._work.request.pipeline} {self._work.request.node} --again`"
+        )
+
+    def _try(self, runner: Runner, directory: Path, log: Path, tried: Tried) -> tuple[str, str]:
+        """What is wrong with the model in a new server, and that it did not answer in time; or nothing."""
+        try:
+            return self._once(runner, directory, log, tried), ""
+        except _Late as late:
+            return "", str(late)
+
+    def _once(self, runner: Runner, directory: Path, log: Path, tried: Tried) -> str:
+        """What is wrong with the model in a new server, or nothing. Raises _Late."""
         began = time.monotonic()
         with ModelServer.start(runner, directory, self._name, log) as server:
             try:
@@ -189,21 +210,29 @@ class Trial:
 
     def _prepared(self) -> Questions:
         if self._questions is None:
-            self._questions = _questions(self._model, self._spec, self._records)
+            asked = Questions(complaint=self._missing) if self._missing else None
+            self._questions = asked or _questions(self._model, self._spec, self._records)
         return self._questions
 
 
-def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> Sequence[bytes]:
-    """Real examples to ask about; none if none are wanted or there are none, which is noted."""
+def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> tuple[Sequence[bytes], str]:
+    """Real examples to ask about, and that there should be some; none if none are wanted or wired, which is noted."""
     if not spec.requests:
         report.note("only loaded: `requests: 0`")
-        return ()
+        return (), ""
     examples = work.inputs("examples")
     records = [record for artifact in examples for record in _of(artifact, spec.split)]
+    if examples and not records:
+        split = f"split {spec.split!r}" if spec.split else "every split"
+        return (), (
+            f"there are {spec.requests} requests to make, and no example to make them of: {split} of span "
+            f"{', '.join(str(artifact.span) for artifact in examples)} is empty. Name another one with `split:`, or "
+            "write `requests: 0` if loading is enough"
+        )
     if not records:
         without = ", so it has no warm-up requests" if spec.warmup else ""
         report.note(f"only loaded: there are no examples to ask about{without}")
-    return records[: max(_MOST_EXAMPLES, spec.requests)]
+    return records[: max(_MOST_EXAMPLES, spec.requests)], ""
 
 
 def _of(examples: Artifact, split: str | None) -> Sequence[bytes]:
@@ -247,15 +276,18 @@ class Asked:
 
     def verdict(self, tried: Tried) -> str:
         """What is wrong with the answers of the signature, or nothing."""
-        sent, seconds = self.question.requests, []
+        sent, seconds, said_something = self.question.requests, [], False
         try:
             self._answer(sent[0])  # the first call of a graph is the slow one
             for request in sent:
                 served, took = self._answer(request)
                 seconds.append(took)
+                said_something = said_something or any(value.size for value in served.values())
                 found = self._compared(request, served)
                 if found:
                     return f"request {request.number}: {found}"
+            if not said_something:
+                return f"all {len(sent)} requests are answered with nothing: every output is empty"
             slow = _p95(seconds)
             for _ in range(_LATENCY_ROUNDS - 1):
                 if not self._slowness(slow):
@@ -268,12 +300,14 @@ class Asked:
 
     def _answer(self, request: Request) -> tuple[Feeds, float]:
         """What the server says, and how many seconds it took."""
-        began = time.monotonic()
+        began, timeout = time.monotonic(), self.spec.request_timeout.total_seconds()
         try:
-            timeout = self.spec.request_timeout.total_seconds()
             served = self.server.predict(self.question.name, request.feeds, timeout)
         except RequestRefused as error:
             raise _RefusedRequest(f"request {request.number}: {error.message}") from error
+        except ServerDeadline as error:
+            where = f"signature {self.question.name!r}, request {request.number}"
+            raise _Late(f"{where}: no answer within {timeout:g} s") from error
         return served, time.monotonic() - began
 
     def _compared(self, request: Request, served: Feeds) -> str:
@@ -296,6 +330,10 @@ class Asked:
             f"95 % of {len(self.question.requests)} requests took up to {_milliseconds(seconds):g} ms in the best of "
             f"{_LATENCY_ROUNDS} rounds, `max_latency` is {say_duration(limit)}"
         )
+
+
+class _Late(Exception):
+    """The model was loaded and a request was not answered in time."""
 
 
 class _RefusedRequest(Exception):

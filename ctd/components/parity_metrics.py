@@ -7,10 +7,12 @@ import numbers
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_model_analysis as tfma
 from google.protobuf import json_format
+from numpy.typing import NDArray
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.proto import config_pb2
 
@@ -78,7 +80,7 @@ class Yardstick:
 
     def measure(self, batches: Sequence[Extracts], answers: Sequence[Feeds]) -> Mapping[str, float | None]:
         """The metrics by their classes; None is no finite number. Both arguments are of the same examples, in order."""
-        predicted = np.concatenate([np.asarray(answer[self._output(answer)]) for answer in answers])
+        predicted = self._predictions(answers, sum(len(batch[constants.INPUT_KEY]) for batch in batches))
         judged, begin = [], 0
         for batch in batches:
             end = begin + len(batch[constants.INPUT_KEY])
@@ -89,6 +91,18 @@ class Yardstick:
             (found,) = measure(judged, self.config, computations).values()
             names = class_names(self.config)
         return {_name(key, names): _finite(value) for key, value in found.items()}
+
+    def _predictions(self, answers: Sequence[Feeds], examples: int) -> NDArray[Any]:
+        """The answers to all examples. Raises BadInput for an output that has not one of one shape for each."""
+        name = self._output(answers[0])
+        found = [np.asarray(answer[name]) for answer in answers]
+        if len({part.shape[1:] for part in found}) == 1 and sum(len(p) for p in found if p.ndim) == examples:
+            return np.concatenate(found)
+        raise BadInput(
+            f"{self.where}: parity.metrics: output {name!r} has not one answer of one shape for each example, but "
+            f"shapes such as {found[-1].shape}",
+            hint="Name another output with `prediction_key:` of the evaluator, or take `metrics` out of the target.",
+        )
 
     def _output(self, answer: Feeds) -> str:
         """The output that labels are compared with."""

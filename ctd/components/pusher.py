@@ -83,15 +83,20 @@ def _push(work: Work, target: AnyTarget, notes: Path) -> Pushed:
 
 def _push_to_server(work: Work, target: TfServingTarget, notes: Path) -> Pushed:
     candidate = _candidate(work)
+    base = Path(target.base_path(work.request.pipeline))
+    labels = labels_of(target, work.request.pipeline, target.canary.label if target.canary else "")
     if target.canary and not candidate.untried:
         from ctd.components.canary_requests import write_requests  # noqa: PLC0415  TensorFlow
 
-        write_requests(work, candidate.path, notes)  # before anything is pushed: without them nothing can be watched
+        stable = labels.stable() if labels else None
+        live = base / str(stable) if stable else None
+        # Before anything is pushed: without them nothing can be watched.
+        write_requests(work, candidate.path, live, notes)
     return TfServing(
-        Path(target.base_path(work.request.pipeline)),
+        base,
         keep=target.keep,
         server=_asked(target.server, work, candidate.path) if target.server else None,
-        labels=labels_of(target, work.request.pipeline, target.canary.label if target.canary else ""),
+        labels=labels,
         patience=patience_with(target.server),
         clock=SystemClock(),
     ).push(candidate)
@@ -106,11 +111,13 @@ def _asked(server: Server, work: Work, model: Path) -> ModelServer:
 def _candidate(work: Work) -> Candidate:
     """The model; as the InfraValidator has stamped it, if it did: what was validated is what ships.
 
-    Stamped again it has other requests and is no other model, so it is known by its recipe, not by its bytes.
+    Stamped again it has other requests and is no other model, so it is known by its recipe, not by its bytes. The
+    recipe has the model's content: ids begin anew when the metadata store is lost.
     """
     model, blessing = work.input("model"), work.optional("infra_blessing")
     if blessing and blessing.properties.get("has_model"):
-        return Candidate(model.id, Path(blessing.uri, STAMPED_MODEL_DIR), "stamped", work.request.untried)
+        stamped = Path(blessing.uri, STAMPED_MODEL_DIR)
+        return Candidate(model.id, stamped, f"stamped:{model.digest}", work.request.untried)
     return Candidate(model.id, Path(model.uri, SERVING_DIR), untried=work.request.untried)
 
 

@@ -12,6 +12,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ctd.components.api import Work, split_files, split_names, user_code
+from ctd.components.distance import apart
 from ctd.components.examples_io import read_split
 from ctd.core.artifacts import Artifact
 
@@ -104,6 +105,10 @@ def _value(name: str, spec: tf.TensorSpec, example: tf.train.Example) -> NDArray
         return None
     values = np.array(getattr(features[key], kind).value, dtype=object if spec.dtype == tf.string else None)
     rank = spec.shape.rank
+    if rank == 0:  # one example at a time
+        return values.astype(spec.dtype.as_numpy_dtype).reshape(()) if values.size == 1 else None
+    if rank and spec.shape[0] not in (None, 1):
+        return None  # so many examples at once, and no other number
     shape = [1, len(values)] if rank is None else [1, *(-1 if size is None else size for size in spec.shape[1:])]
     if not values.size or shape.count(-1) > 1 or (-1 not in shape and int(np.prod(shape)) != values.size):
         return None
@@ -111,16 +116,18 @@ def _value(name: str, spec: tf.TensorSpec, example: tf.train.Example) -> NDArray
 
 
 def complaint(served: Feeds, expected: Feeds, tolerance: float = _TOLERANCE) -> str:
-    """What is wrong with an answer, naming the output; nothing if it is as it should be."""
+    """What is wrong with an answer, naming the output; nothing if it is as it should be.
+
+    Answers are finite, but for -inf beside other values where the model itself says so: that is how logits are masked.
+    """
     if served.keys() != expected.keys():
         return f"the outputs are {', '.join(sorted(served))} instead of {', '.join(sorted(expected))}"
     for name, value in served.items():
-        if value.dtype.kind in "fc" and not np.isfinite(value).all():
-            return f"output {name!r} is {value[~np.isfinite(value)].flat[0]}"
         if value.shape != expected[name].shape:
             return f"output {name!r} has shape {value.shape} instead of {expected[name].shape}"
-        if not value.size:
-            return f"output {name!r} is empty"
+        odd = _not_finite(value, expected[name])
+        if odd.any():
+            return f"output {name!r} is {value[odd].flat[0]}"
         if differs(value, expected[name], tolerance):
             one, other = _furthest(value, expected[name])
             return f"output {name!r} is {one} where the SavedModel itself says {other}"
@@ -134,11 +141,19 @@ def differs(one: NDArray[Any], other: NDArray[Any], tolerance: float = _TOLERANC
     return not np.allclose(one, other, rtol=tolerance, atol=tolerance, equal_nan=True)
 
 
+def _not_finite(value: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.bool_]:
+    if value.dtype.kind not in "fc":
+        return np.zeros(value.shape, dtype=bool)
+    odd = ~np.isfinite(value)
+    masked = (value == -np.inf) & (expected == -np.inf)
+    return odd & ~masked if not odd.all() else odd
+
+
 def _furthest(one: NDArray[Any], other: NDArray[Any]) -> tuple[Any, Any]:
     if one.dtype.kind not in "fciu":
         place = int(np.flatnonzero(one.ravel() != other.ravel())[0])
     else:
-        place = int(np.argmax(np.abs(one.astype(np.float64) - other.astype(np.float64)).ravel()))
+        place = int(np.argmax(apart(one, other)))
     return one.ravel()[place], other.ravel()[place]
 
 

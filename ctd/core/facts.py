@@ -33,13 +33,15 @@ class TargetSeen:
     """What a look at a target says of the version that was pushed there last.
 
     `fault` is what is wrong with it; `unreadable` why that cannot be told. `listens` says of the server behind the
-    target, if that was asked, whether somebody answers there.
+    target, if that was asked, whether somebody answers there. `live_fault` is what is wrong with the live version,
+    while the one pushed last is on trial beside it.
     """
 
     version: int
     fault: str = ""
     unreadable: str = ""
     listens: bool = True
+    live_fault: str = ""
 
 
 @dataclass(frozen=True)

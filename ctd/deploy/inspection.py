@@ -13,9 +13,9 @@ from pathlib import Path
 
 from ctd.core.facts import TargetSeen
 from ctd.deploy.folder import CURRENT
-from ctd.deploy.ledger import Entry, Ledger, Shape
+from ctd.deploy.ledger import Entry, Fate, Ledger, Shape
 from ctd.deploy.tree import shape
-from ctd.deploy.versions import is_version, ledger_of
+from ctd.deploy.versions import TRASH, is_version, ledger_of
 
 
 @dataclass(frozen=True)
@@ -34,32 +34,41 @@ class Inspector:
         self._ledgers: dict[Path, _Known] = {}
 
     def look(
-        self, base: Path, version: int, *, pointer: bool, other: Callable[[int], str] = lambda _: ""
+        self, base: Path, version: int, *, pointer: bool, live: int = 0, other: Callable[[int], str] = lambda _: ""
     ) -> TargetSeen:
         """How a version is that was pushed; `pointer` if the target has a file that names the one in use.
 
-        `other` tells the pipeline that made a model, if it is another one than the version's.
+        `live` is the live version, if the one that was pushed is on trial beside it. `other` tells the pipeline that
+        made a model, if it is another one than the version's.
         """
         try:
-            return TargetSeen(version, self._fault(base, version, other) or (_misled(base, version) if pointer else ""))
+            fault = self._fault(base, version, other) or (_misled(base, version) if pointer else "")
+            return TargetSeen(version, fault, live_fault=self._live_fault(base, live) if live else "")
         except OSError as error:
             return TargetSeen(version, unreadable=f"{base} cannot be looked at: {error.strerror or error}")
 
     def _fault(self, base: Path, version: int, other: Callable[[int], str]) -> str:
-        try:
-            names = [entry.name for entry in os.scandir(base) if is_version(entry.name)]
-        except (FileNotFoundError, NotADirectoryError):
-            names = []
-        if not (base / str(version)).is_dir():
-            return f"version {version} is gone"
-        entries = self._entries(base)
-        entry, top = entries.get(version), max(map(int, names), default=version)  # a server goes by names, a file's too
-        wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
+        wrong = self._damage(base, version)
         if wrong:
-            return f"version {version} is not as it was pushed: {wrong}"
+            return wrong
+        entries, top = self._entries(base), _top(base)
         if top > version:
             return f"version {top}, {_whose(entries.get(top), other)}, is above version {version}"
         return ""
+
+    def _live_fault(self, base: Path, live: int) -> str:
+        """What is wrong with the live version; nothing where a promotion is removing it, or has."""
+        entry = self._entries(base).get(live)
+        if (base / f"{TRASH}{live}").exists() or (entry and entry.fate is Fate.REMOVED):
+            return ""
+        return self._damage(base, live)
+
+    def _damage(self, base: Path, version: int) -> str:
+        if not (base / str(version)).is_dir():
+            return f"version {version} is gone"
+        entry = self._entries(base).get(version)
+        wrong = _difference(entry.files, shape(base / str(version))) if entry and entry.files else ""
+        return f"version {version} is not as it was pushed: {wrong}" if wrong else ""
 
     def _entries(self, base: Path) -> Mapping[int, Entry]:
         path = ledger_of(base)
@@ -78,6 +87,14 @@ def _whose(entry: Entry | None, other: Callable[[int], str]) -> str:
         return "which ctd did not make"
     pipeline = other(entry.model)
     return f"which pipeline {pipeline} pushed" if pipeline else "of a push that came to no good end"
+
+
+def _top(base: Path) -> int:
+    """The highest number there is: a server goes by names, a file's too."""
+    try:
+        return max((int(entry.name) for entry in os.scandir(base) if is_version(entry.name)), default=0)
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def _difference(pushed: Shape, found: Shape) -> str:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import stat
 import textwrap
 from collections.abc import Iterator, Mapping
@@ -24,13 +23,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from ctd.core.errors import TargetUnavailable
 from ctd.core.timing import Clock
+from ctd.deploy.config_text import ENTRY, blocks, messages
 from ctd.deploy.locks import locked
 from ctd.deploy.tree import sync_directory
-
-_TOKEN = re.compile(
-    r"""\#[^\n]* | "(?:\\.|[^"\\\n])*" | '(?:\\.|[^'\\\n])*' | [{}<>] | [^\s{}<>\[\]:,;"'\#]+""", re.VERBOSE
-)
-_ENTRY = ["model_config_list", "config"]
 
 
 @dataclass(frozen=True)
@@ -61,14 +56,14 @@ def edited(text: str, model: str, base_path: str, wanted: Entry) -> str:
     config = _parsed(text)
     if config.HasField("custom_model_config"):
         raise CannotEdit("it has a custom_model_config instead of a model_config_list")
-    entry, blocks = _named(config, model), _blocks(text)
+    entry, places = _named(config, model), blocks(text)
     known = entry is not None
     if not known:
         entry = config.model_config_list.config.add(name=model, base_path=base_path, model_platform="tensorflow")
         place = _room(text)
     else:
         at = [other.name for other in config.model_config_list.config].index(model)
-        place = blocks[at] if at < len(blocks) else None
+        place = places[at] if at < len(places) else None
     before = type(entry).FromString(entry.SerializeToString())
     entry.ClearField("model_version_policy")
     if wanted.versions:  # servers refuse an empty list
@@ -171,33 +166,11 @@ def _put(text: str, entry: Any, place: tuple[int, int] | None) -> str:
     return f"{text[:begin]}{{\n{textwrap.indent(lines, '    ')}  }}{text[end:]}"
 
 
-def _blocks(text: str) -> list[tuple[int, int]]:
-    """Where each model's entry is, braces included, in the order of the file."""
-    return [(begin, end) for path, begin, end in _messages(text) if path == _ENTRY]
-
-
 def _room(text: str) -> tuple[int, int] | None:
     """Where one more entry can go: before the closing brace of the list; nothing if there is no list."""
-    ends = [end for path, _, end in _messages(text) if path == _ENTRY[:1]]
+    ends = [end for path, _, end in messages(text) if path == ENTRY[:1]]
     if not ends:
         return None
     line = text.rfind("\n", 0, ends[-1] - 1) + 1
     at = line if not text[line : ends[-1] - 1].strip() else ends[-1] - 1
     return at, at
-
-
-def _messages(text: str) -> Iterator[tuple[list[str], int, int]]:
-    """The messages in a text proto, inner ones first: the names of the fields that lead there, begin and end."""
-    open_: list[tuple[str, int]] = []
-    name = ""
-    for token in _TOKEN.finditer(text):
-        said = token.group()
-        if said in ("{", "<"):
-            open_.append((name, token.start()))
-        elif said in ("}", ">"):
-            if not open_:
-                return
-            name, begin = open_.pop()  # in a list, `[{..}, {..}]`, the next one has the same name
-            yield [*(outer for outer, _ in open_), name], begin, token.end()
-        elif said[0] not in "#\"'":
-            name = said

@@ -12,9 +12,9 @@ from typing import Protocol
 class Candidate:
     """A model to hand over: its artifact's id and the directory that holds exactly what is to be handed over.
 
-    `recipe` identifies how the files were made of the model where they are not its own; made again they may differ
-    in their bytes, and must not be another version for that. `untried` says that it is to take over at once, without
-    being tried beside the live version.
+    `recipe` identifies of what content and how the files were made where they are not the model's own; made again they
+    may differ in their bytes, and must not be another version for that. `untried` says that it is to take over at
+    once, without being tried beside the live version.
     """
 
     id: int

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from ctd.core.errors import ComponentFailed, OtherAnswers, TargetUnavailable
+from ctd.core.failpoints import fp
 from ctd.core.timing import Clock, SystemClock, format_duration
 from ctd.deploy.labels import Labels
 from ctd.deploy.ledger import Entry
@@ -92,7 +93,9 @@ class TfServing:
         if stable is None or stable == entry.version or not self._versions.path(stable).is_dir():
             return False
         live = self._versions.entry(stable)
-        return live is None or ((live.model, live.recipe) != (entry.model, entry.recipe) and live.tree != entry.tree)
+        # An id alone says nothing: it may have been given anew after the metadata store was lost.
+        alike = live is not None and entry.recipe and (live.model, live.recipe) == (entry.model, entry.recipe)
+        return live is None or not (alike or live.tree == entry.tree)
 
     def _label_of(self, *, trial: bool) -> str:
         if self._labels is None:
@@ -116,7 +119,8 @@ class TfServing:
             f"target {self._versions.base}: version {version} is AVAILABLE, but not known as `{label}` to its server "
             f"after {waited}",
             hint=f"It is tried again. The server must run with --model_config_file={config} and "
-            "--model_config_file_poll_wait_seconds=1, which makes it read the file again and again.",
+            "--model_config_file_poll_wait_seconds=1, which makes it read the file again and again; "
+            "tensorflow_model_server also with --allow_version_labels_for_unavailable_models=true, to restart on them.",
         )
 
     def _known_as(self, label: str, version: int) -> bool | None:
@@ -138,6 +142,7 @@ class TfServing:
         """Whether the server answers with the version, and what there is to tell; `followed` if it had it only now."""
         if self._server is None:
             return False, "no server named to ask"
+        fp("push.waiting")
         state = self._wait(self._server, entry.version)
         if state is None:
             return False, "pushed, not verified: the server does not answer"
@@ -167,6 +172,7 @@ class TfServing:
         behind the name, and whoever mends that must find the good model where it should be. Only what the server took
         from here is quarantined, so that it goes back to the version before.
         """
+        fp("push.asking")
         try:
             said = server.answers(entry.version)
         except TargetUnavailable as error:

@@ -44,7 +44,30 @@ def main() -> None:
             hint = "The ops of this signature have no counterpart in TensorFlow.js. Convert another one (`signature:`)."
             path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
             return
+        _name_outputs(Path(job["to"], "model.json"), alone)
     path.with_name(ANSWER).write_text("{}")
+
+
+def _name_outputs(path: Path, alone: str) -> None:
+    """Give the outputs their own names, in the order that the runtime takes them in. Inputs it finds by name.
+
+    The runtime pairs `structuredOutputKeys`, which the converter sorts, by position with the keys of
+    `signature.outputs`, which stand there as a map of protobuf happens to give them; and where two are of one type and
+    shape, those keys are names of tensors. JavaScript moves keys that look like an index to the front.
+    """
+    function = tf.saved_model.load(alone).signatures[_SIGNATURE]
+    outputs = dict(zip(sorted(function.structured_outputs), (t.name for t in function.outputs), strict=True))
+    order = sorted(outputs, key=lambda name: (not _is_index(name), int(name) if _is_index(name) else 0, name))
+    model = json.loads(path.read_text())
+    signature = model["signature"]
+    said = {entry["name"]: entry for entry in signature["outputs"].values()}
+    signature["outputs"] = {name: said[outputs[name]] for name in order}
+    model["userDefinedMetadata"]["structuredOutputKeys"] = order
+    path.write_text(json.dumps(model))
+
+
+def _is_index(name: str) -> bool:
+    return name.isascii() and name.isdigit() and str(int(name)) == name and int(name) < 2**32 - 1
 
 
 def _converter() -> Any:

@@ -62,7 +62,10 @@ def _quantize(converter: Any, job: dict[str, str]) -> None:
 def _rows(file: str) -> Iterator[dict[str, Any]]:
     """One example at a time, as the calibration wants them."""
     for batch in read_feeds(Path(file)):
-        for row in range(len(next(iter(batch.values())))):
+        first = next(iter(batch.values()))
+        if not first.ndim:  # the signature takes one example at a time
+            yield dict(batch)
+        for row in range(len(first) if first.ndim else 0):
             yield {name: value[row : row + 1] for name, value in batch.items()}
 
 

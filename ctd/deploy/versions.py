@@ -27,7 +27,8 @@ from ctd.deploy.target import Candidate
 from ctd.deploy.tree import copy_durably, manifest, shape, sync_directory, tree_digest
 
 _OURS = ".ctd"
-_COPY, _TRASH, _QUARANTINE = ".ctd-tmp-", ".ctd-trash-", ".ctd-quarantine-"
+TRASH = ".ctd-trash-"
+_COPY, _QUARANTINE = ".ctd-tmp-", ".ctd-quarantine-"
 _MOST = 2**63 - 1  # servers read the names as int64, and pass over what is larger
 _HINTS = {
     errno.ENOSPC: "The disk is full: free space, or lower `keep`; it is tried again.",
@@ -68,7 +69,7 @@ class Versions:
         entry = self._ledger.entries().get(newest)
         if entry is None or not self.path(newest).is_dir() or (entry.model, entry.recipe) != (model.id, model.recipe):
             return None
-        if tree_digest(manifest(self.path(newest))) != entry.tree:
+        if self._tree(newest) != entry.tree:
             return None
         if not model.recipe and entry.tree != tree_digest(files_of(model)):
             return None
@@ -76,6 +77,13 @@ class Versions:
         if entry.fate is Fate.BEGUN or entry.files != files:  # a push died after the rename, or it was copied here
             entry = self.note(replace(entry, files=files), Fate.PUSHED)
         return entry
+
+    def _tree(self, version: int) -> str:
+        """The digest of what is there; nothing where something was added that no model has, such as a link."""
+        try:
+            return tree_digest(manifest(self.path(version)))
+        except BadInput:
+            return ""
 
     def publish(self, model: Candidate) -> Entry:
         """Copy, confirm, rename: before the rename a watcher sees nothing, after it everything."""
@@ -137,7 +145,7 @@ class Versions:
         entries = self._ledger.entries()
         ours = sorted(v for v in entries if v != live.version and self.path(v).is_dir())
         for version in (v for v in ours[: max(0, len(ours) - self._keep + 1)] if v not in spared):
-            trash = self.base / f"{_TRASH}{version}"
+            trash = self.base / f"{TRASH}{version}"
             self.path(version).rename(trash)
             sync_directory(self.base)
             fp("push.before_delete")
@@ -174,7 +182,7 @@ class Versions:
 
     def _sweep(self) -> None:
         """Remove what pushes that died left behind. The lock is held, so nobody is using it."""
-        for prefix in (_COPY, _TRASH):
+        for prefix in (_COPY, TRASH):
             for leftover in self.base.glob(f"{prefix}*"):
                 if leftover.is_dir():
                     shutil.rmtree(leftover)

@@ -25,7 +25,7 @@ from ctd.planning.world import World
 SUSPECT_AFTER = 3  # abandoned attempts in a row: it may be what kills the daemon, so it is slowed down
 ABANDONED_CAP = 10
 STUCK_AFTER = 3  # temporary failures in a row, and someone should look
-COUNTED = frozenset({"WorkerLost", "ComponentTimeout"})  # temporary errors with a limit of attempts
+COUNTED = frozenset({"WorkerLost", "ComponentTimeout", "ServerDeadline"})  # temporary errors with a limit of attempts
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,8 @@ def note(push: Execution, world: World) -> str:
         return ""
     if seen.fault or seen.unreadable:
         return seen.fault or seen.unreadable
+    if seen.live_fault:
+        return _live_note(push, world)
     if unverified(push, world) and target.uploads:
         pushed = pushed_by(push)
         said = str(pushed.properties.get("not_uploaded", "")) if pushed and seen.listens else ""
@@ -74,6 +76,12 @@ def note(push: Execution, world: World) -> str:
         silent = f"nobody answers at {target.server}" if not seen.listens else f"{target.server} has not confirmed it"
         return f"pushed, not verified: {silent}"
     return ""
+
+
+def _live_note(push: Execution, world: World) -> str:
+    """What there is to tell of the live version while another is on trial."""
+    seen = _seen(push, world.targets.get(push.piece))
+    return f"{seen.live_fault}, the live one, with version {seen.version} on trial" if seen and seen.live_fault else ""
 
 
 def unverified(push: Execution, world: World) -> bool:
@@ -101,19 +109,29 @@ def again_at_pace(run: Run, tried: Sequence[Execution], world: World) -> Decisio
 
 
 def standing(pipeline: str, wired: WiredPiece, world: World) -> Standing:
-    """What there is to say of a target. While a push is on its way nothing is: what is seen is not yet recorded."""
+    """What there is to say of a target. While a push is on its way nothing is: what is seen is not yet recorded.
+
+    The end of a trial changes what there is to see of the version on trial, too; the live one must be there till then.
+    """
     push = next(world.history.pushes(pipeline, wired.piece.target), None)
-    if push is None or any(_same_place(e, push) for e in world.history.running()):
+    busy = {e.piece for e in world.history.running() if push and _same_place(e, push)}
+    if push is None or push.piece in busy:
         return Standing()
-    return Standing(trouble=note(push, world))
+    return Standing(trouble=_live_note(push, world) if busy else note(push, world))
 
 
 def alert(pipeline: str, wired: WiredPiece, said: Standing, world: World) -> Alert | None:
     """What people should know of a target that has not what was pushed there."""
     target = world.targets[wired.piece.target]
-    if target.seen is None or not (target.seen.fault or target.seen.unreadable) or not said.trouble:
+    seen = target.seen
+    if seen is None or not (seen.fault or seen.unreadable or seen.live_fault) or not said.trouble:
         return None
-    if target.seen.unreadable:
+    if seen.live_fault and not (seen.fault or seen.unreadable):
+        hint = (
+            "Its server may have it in memory until it restarts. It is pushed again when the trial takes the other one "
+            f"back; `ctd rollback {pipeline} {target.name}` ends the trial now."
+        )
+    elif seen.unreadable:
         hint = "Mend the disk, or the rights on the folder. Nothing is pushed there for this."
     elif target.repair:
         hint = "It is pushed again under a new number (`on_damage: report` in the target's file would leave it so)."
@@ -168,5 +186,5 @@ def _lately(e: Execution, now: datetime) -> bool:
 
 
 def _same_place(e: Execution, push: Execution) -> bool:
-    here = (push.piece, canary_piece(push.piece))  # the end of a trial changes what there is to see, too
+    here = (push.piece, canary_piece(push.piece))
     return (e.pipeline, e.node) == (push.pipeline, push.node) and e.piece in here

@@ -105,7 +105,8 @@ def one_before(history: History, pipeline: str, node: str, target: TargetFact) -
 
 
 def _pinned(pipeline: str, wired: WiredPiece, target: TargetFact, history: History) -> Hold | Blocked:
-    there = {version_of(e): e for e in pushes_to(history, pipeline, target)}
+    # Numbers begin anew in a folder that was emptied: the newest push of a number is the one that people see.
+    there = {version_of(e): e for e in reversed(tuple(pushes_to(history, pipeline, target)))}
     push = there.get(target.pin)
     if push is not None:
         return Hold(push, f"pinned to version {target.pin}")

@@ -118,7 +118,7 @@ class ModelServer:
             if monotonic() >= deadline:
                 raise ServerDeadline(
                     f"{self.runner} server did not load model {self.name} within {deadline_seconds:g} s",
-                    hint=f"raise `load_timeout`, or see {self.log_path} for what it was doing",
+                    hint=f"raise `load_timeout` and `ctd retry`, or see {self.log_path} for what it was doing",
                 )
             sleep(_POLL_SECONDS)
 

@@ -224,8 +224,15 @@ class Parity(Spec):
     """How far the answers of a converted model may be from the SavedModel's on real examples."""
 
     examples: PositiveInt = Field(default=200, description="how many examples both are asked")
-    max_difference: NonNegativeFloat | None = Field(
-        default=None, description="largest accepted distance of any output; by default what the quantization allows"
+    max_difference: NonNegativeFloat | Mapping[str, NonNegativeFloat] | None = Field(
+        default=None,
+        description="largest accepted distance of any output of floats, or of some by name; by default what the "
+        "quantization allows",
+    )
+    max_differing: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        default=None,
+        description="highest share of examples whose class or whole number may be another; by default what the "
+        "quantization allows",
     )
     mean_difference: NonNegativeFloat | None = Field(default=None, description="largest accepted mean distance")
     metrics: Mapping[str, NonNegativeFloat] = Field(
@@ -335,3 +342,13 @@ DEFAULT_LIMITS: Mapping[str, float] = {
     "int8": 5e-2,
 }
 """The largest difference that a quantization may make by itself in outputs around 1, rounded up."""
+
+DEFAULT_SHARES: Mapping[str, float] = {
+    "none": 0.0,
+    "float16": 0.01,
+    "uint16": 0.01,
+    "dynamic": 0.05,
+    "uint8": 0.05,
+    "int8": 0.05,
+}
+"""The share of examples that a quantization may put on the other side of a threshold, or into another class."""

@@ -25,6 +25,7 @@ pytestmark = pytest.mark.tf
 
 Push = Callable[..., Artifact]
 HOURS = np.linspace(-1, 1, 24)
+WEIGHTS = np.array([[1.0, 0.2, 0.1], [0.3, 1.1, 0.1], [0.0, 0.0, 0.0]], dtype=np.float32)
 NUMBERS = {
     "x": tf.TensorSpec([None, 1], tf.float32, name="x"),
     "hour": tf.TensorSpec([None, 1], tf.int64, name="hour"),
@@ -129,6 +130,27 @@ def test_a_converted_version_answers_as_the_model_does(
     report = json.loads(Path(pushed.uri, "parity.json").read_text())
     assert (report["examples"], report["signature"], report["reason"]) == (200, "numbers", "")
     assert 0 <= report["outputs"]["probability"]["most"] < 1e-5
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("logits", "cls"), ("b", "a", "c"), ("score", "label", "rank", "probability", "z"), ("10", "9", "x", "01")],
+    ids="-".join,
+)
+def test_each_output_has_its_own_name_in_the_browser(tmp_path: Path, names: tuple[str, ...]) -> None:
+    """Each is told from all others by its numbers and, but for the first, by its shape."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+    def several(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {name: x + float(n) if n % 2 else tf.reduce_sum(x, axis=1) - float(n) for n, name in enumerate(names)}
+
+    made, x = tmp_path / "made", np.array([[0.25], [0.5]], dtype=np.float32)
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model"), {"several": several})
+    Tfjs("none").convert(tmp_path / "model", "several", made, [{"x": x}])
+    (answer,) = Tfjs("none").answers(made, [{"x": x}])
+    assert answer.keys() == set(names)
+    for name, value in several(tf.constant(x)).items():
+        np.testing.assert_allclose(answer[name], value)
 
 
 @pytest.mark.parametrize("kind", ["tflite", "tfjs"])
@@ -242,6 +264,71 @@ def test_metrics_that_cannot_be_computed_are_an_error_that_names_what_is_missing
     assert re.search("target tflite: parity.metrics: label 'label_xf' is neither", unlabelled.message)
     assert "The examples have hour, x" in unlabelled.hint
     assert "preprocessing_fn" in unlabelled.hint
+
+
+def ragged(folder: Path) -> Artifact:
+    """Examples with one to three values of `x`."""
+    values = [[float(n + k) for k in range(n % 3 + 1)] for n in range(70)]
+    examples = [tf.train.Example(features=_x(of)).SerializeToString() for of in values]
+    made = small.write_examples(folder, {"x": np.zeros(0)})
+    (file,) = Path(folder, "Split-eval").iterdir()
+    with tf.io.TFRecordWriter(str(file), tf.io.TFRecordOptions("GZIP")) as writer:
+        for record in examples:
+            writer.write(record)
+    return made
+
+
+def _x(values: list[float]) -> tf.train.Features:
+    return tf.train.Features(feature={"x": tf.train.Feature(float_list=tf.train.FloatList(value=values))})
+
+
+@pytest.mark.parametrize("kind", ["tflite", "tfjs"])
+def test_inputs_and_outputs_of_any_shape_are_compared(push: Push, tmp_path: Path, kind: str) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, None], tf.float32, name="x")])
+    def shapes(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"same": 2.0 * x, "each": tf.reduce_sum(x, axis=1), "all": tf.reduce_sum(x)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model/Format-Serving"), {"shapes": shapes})
+    model = Artifact(ArtifactType.MODEL, str(tmp_path / "model"), "model-9", id=9)
+    pushed = push(model, kind, given={"examples": ragged(tmp_path / "ragged")}, parity={"max_difference": 0.001})
+    assert pushed.properties["pushed"] == 1, pushed.properties["reason"]
+    report = json.loads(Path(pushed.uri, "parity.json").read_text())
+    assert (report["examples"], report["outputs"].keys()) == (70, {"same", "each", "all"})
+
+
+def test_a_signature_of_one_example_at_a_time_is_compared(push: Push, tmp_path: Path, examples: Artifact) -> None:
+    takes = [tf.TensorSpec([], tf.float32, name="x"), tf.TensorSpec([1, 1], tf.int64, name="hour")]
+
+    @tf.function(input_signature=takes)
+    def one(x: tf.Tensor, hour: tf.Tensor) -> dict[str, tf.Tensor]:
+        return {"y": x + tf.cast(hour, tf.float32)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model/Format-Serving"), {"one": one})
+    pushed = push(Artifact(ArtifactType.MODEL, str(tmp_path / "model"), "model-9", id=9), "tflite")
+    assert pushed.properties["pushed"] == 1, pushed.properties["reason"]
+
+
+def test_a_class_beside_quantized_scores_may_be_another_for_a_share_of_examples(push: Push, tmp_path: Path) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+    def classes(x: tf.Tensor) -> dict[str, tf.Tensor]:
+        scores = tf.nn.softmax(tf.concat([x, -x, tf.zeros_like(x)], axis=1) @ tf.constant(WEIGHTS))
+        return {"scores": scores, "cls": tf.argmax(scores, axis=1)}
+
+    tf.saved_model.save(tf.Module(), str(tmp_path / "model/Format-Serving"), {"classes": classes})
+    model = Artifact(ArtifactType.MODEL, str(tmp_path / "model"), "model-9", id=9)
+    x = np.concatenate([np.linspace(-3, 3, 97), [-1e-6, -2e-6, -3e-6]])  # some are all but undecided
+    given = {"examples": small.write_examples(tmp_path / "x", {"x": x})}
+    said: dict[str, Any] = {"given": given, "quantization": "int8"}
+    pushed = push(model, "tflite", **said)
+    assert pushed.properties["pushed"] == 1, pushed.properties["reason"]
+    found = json.loads(Path(pushed.uri, "parity.json").read_text())["outputs"]
+    assert 0 < found["cls"]["differing"] <= 0.05
+    assert found["scores"]["differing"] is None
+    refused = push(model, "tflite", **said, parity={"max_differing": 0})
+    assert "output 'cls': max_differing" in str(refused.properties["reason"])
+    assert push(model, "tflite", **said, parity={"max_difference": {"cls": 2}}).properties["pushed"] == 1
+    with pytest.raises(BadInput, match="the signature has no output class, only cls, scores"):
+        push(model, "tflite", **said, parity={"max_difference": {"class": 1}})
 
 
 @pytest.mark.parametrize("kind", ["tflite", "tfjs"])

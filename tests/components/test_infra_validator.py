@@ -152,6 +152,46 @@ def test_a_model_that_was_only_loaded_is_said_so(
     assert "only loaded" in str(blessing.properties["reason"])
 
 
+@pytest.mark.parametrize(("least", "blessed"), [(1, 1), (1000, 0)], ids=["rightly nothing", "always nothing"])
+def test_a_model_may_answer_with_nothing_but_not_always(
+    validate: Validate, folder: Path, least: int, blessed: int
+) -> None:
+    """A detector that finds as many boxes as x says."""
+
+    def boxes(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        found = tf.maximum(0, tf.cast(tf.floor(raw["x"][0, 0]), tf.int32) - least + 1)
+        return {"boxes": tf.zeros((found, 4))}
+
+    examples = small.write_examples(folder / f"boxes-{least}-data", small.rides(30) | {"x": np.arange(30.0) % 3})
+    model = small.write_model(folder / f"boxes-{least}", boxes, 9)
+    blessing, _ = validate(model, {"requests": 10}, examples=examples)
+    assert blessing.properties["blessed"] == blessed, blessing.properties["reason"]
+    assert blessed or "answered with nothing" in str(blessing.properties["reason"])
+
+
+def test_a_model_that_is_loaded_and_never_answers_is_refused_after_as_many_tries(
+    validate: Validate, folder: Path
+) -> None:
+    def hang(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        (x,) = tf.while_loop(lambda x: tf.reduce_all(x > -1e9), lambda x: (tf.abs(x) + 1.0,), [raw["x"]])
+        return {"p": x}
+
+    model = small.write_model(folder / "hangs", hang, 10)
+    reason = not_blessed(validate(model, {"request_timeout": "1s", "attempts": 2})[0])
+    assert "signature 'serving_default', request 1: no answer within 1 s, in each of 2 tries" in reason
+    assert "`request_timeout`" in reason
+
+
+def test_requests_that_are_wanted_and_cannot_be_made_are_no_pass(
+    validate: Validate, model: Artifact, tmp_path: Path
+) -> None:
+    empty = small.write_examples(tmp_path / "empty", {"x": np.zeros(0)})
+    reason = not_blessed(validate(model, {"requests": 20}, examples=empty)[0])
+    assert "every split of span 1 is empty" in reason
+    assert "`requests: 0`" in reason
+    assert validate(model, {"requests": 0}, examples=empty)[0].properties["blessed"] == 1
+
+
 def test_a_split_that_does_not_exist_is_an_error(validate: Validate, model: Artifact) -> None:
     with pytest.raises(BadInput, match="no split 'test'"):
         validate(model, {"split": "test"})
@@ -238,7 +278,13 @@ def test_a_limit_that_cannot_be_measured_is_no_pass(validate: Validate, model: A
         ({"p": [np.nan]}, {"p": [np.nan]}, "output 'p' is nan"),
         ({"p": [1.0]}, {"q": [1.0]}, "the outputs are p instead of q"),
         ({"p": [1.0]}, {"p": [1.0, 2.0]}, "output 'p' has shape (1,) instead of (2,)"),
-        ({"p": np.zeros(0)}, {"p": np.zeros(0)}, "output 'p' is empty"),
+        ({"p": [np.inf, 1.0]}, {"p": [np.inf, 1.0]}, "output 'p' is inf"),
+        ({"p": [-np.inf, 1.0]}, {"p": [-np.inf, 1.0]}, ""),
+        ({"p": [-np.inf, 1.0]}, {"p": [0.5, 1.0]}, "output 'p' is -inf"),
+        ({"p": [-np.inf, 1.0]}, {"p": [-np.inf, 2.0]}, "output 'p' is 1.0 where the SavedModel itself says 2.0"),
+        ({"p": [-np.inf, -np.inf]}, {"p": [-np.inf, -np.inf]}, "output 'p' is -inf"),
+        ({"p": np.zeros((0, 4))}, {"p": np.zeros((0, 4))}, ""),
+        ({"p": np.zeros((0, 4))}, {"p": np.zeros((2, 4))}, "output 'p' has shape (0, 4) instead of (2, 4)"),
         ({"p": [b"a", b"b"]}, {"p": [b"a", b"c"]}, "output 'p' is b'b' where the SavedModel itself says b'c'"),
         ({"p": [3]}, {"p": [4]}, "output 'p' is 3 where the SavedModel itself says 4"),
     ],

@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,22 @@ def test_the_model_that_was_stamped_is_pushed_and_once_only(push: Push, models: 
     assert [artifact.properties["pushed_version"] for artifact in pushed] == [1, 1]
     records = tmp_path / "serving" / "test" / "1" / "assets.extra" / "tf_serving_warmup_requests"
     assert records.read_text() == "first"
+
+
+def test_a_stamped_model_with_the_id_of_another_is_pushed(push: Push, models: list[Artifact], tmp_path: Path) -> None:
+    """Ids begin anew when the metadata store is lost; what was pushed stays."""
+
+    def stamped(number: int) -> Artifact:
+        copy = tmp_path / f"stamped-{number}" / "stamped_model"
+        shutil.copytree(Path(models[number].uri, "Format-Serving"), copy)
+        return Artifact(ArtifactType.INFRA_BLESSING, str(copy.parent), properties={"blessed": 1, "has_model": 1})
+
+    push(models[0], infra_blessing=stamped(0))
+    pushed = push(replace(models[1], id=models[0].id), infra_blessing=stamped(1))
+    assert pushed.properties["pushed_version"] == 2
+    served, model = (tmp_path / "serving" / "test" / "2", Path(models[1].uri, "Format-Serving"))
+    weights = Path("variables", "variables.data-00000-of-00001")
+    assert (served / weights).read_bytes() == (model / weights).read_bytes()
 
 
 def test_a_server_answers_with_every_version_that_is_pushed(

@@ -162,6 +162,13 @@ def test_what_was_live_before_or_was_decided_by_people_is_not_tried(place: Place
     assert place.entry == ([3], {"stable": 3, "canary": 3})
 
 
+def test_another_model_with_the_id_of_the_live_one_is_tried(place: Place) -> None:
+    """Ids begin anew when the metadata store is lost."""
+    pushed = place.push(1, text="of a new store")
+    assert (pushed.version, pushed.trial) == (3, True)
+    assert place.entry == ([1, 3], {"stable": 1, "canary": 3})
+
+
 def test_keep_never_removes_what_is_live_or_has_a_label(tmp_path: Path) -> None:
     place = Place(tmp_path, keep=1)
     place.push(1)

@@ -86,6 +86,14 @@ def test_a_damaged_version_is_pushed_anew(base: Path, model: Callable[..., Candi
     assert push(base, model(1)).version == 2
 
 
+@pytest.mark.parametrize("where", [".", "variables"])
+def test_a_version_with_a_link_in_it_is_pushed_anew(base: Path, model: Callable[..., Candidate], where: str) -> None:
+    push(base, model(1))
+    (base / "1" / where / "passwords").symlink_to("/etc/passwd")
+    assert push(base, model(1)).version == 2
+    assert content(base / "2") == content(model(1).path)
+
+
 def test_a_deleted_version_is_pushed_anew_under_another_number(base: Path, model: Callable[..., Candidate]) -> None:
     push(base, model(1))
     shutil.rmtree(base / "1")

@@ -9,8 +9,10 @@ started again with the next step armed, so that one push of one model is killed 
 - before and after `current` is written, before and after the version before is deleted (`keep: 1`)
 - before the outcome is written, after the note of the push was renamed, before and after the MLMD transaction
 
-Not covered here: a server that is asked about the version (`test_tf_serving_target.py`), and power that fails, where
-files that were written may be gone. The uploads of a hub to Hugging Face have tests of their own.
+- with a server behind the folder: while it is waited for, while it is asked, and after it answered
+
+Not covered here: power that fails, where files that were written may be gone. The uploads of a hub to Hugging Face have
+tests of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ from ctd.core.executions import State
 from ctd.deploy.folder import CURRENT, Folder
 from ctd.deploy.target import Candidate
 from ctd.deploy.tf_serving import TfServing
-from tests.e2e.site import Site, eventually
+from tests.e2e.site import Site, eventually, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -187,3 +189,20 @@ def test_a_push_killed_at_every_step_ends_with_one_version_of_the_model(tmp_path
             check_converged(site, kind)
             assert site.node("pusher") == {}
             eventually(f"nothing runs any more: {[*processes_of(site)]}", lambda site=site: not [*processes_of(site)])
+
+
+def test_a_push_killed_while_its_server_is_waited_for_or_asked_ends_verified_and_with_one_version(
+    tmp_path: Path, model: Path
+) -> None:
+    site = site_of(tmp_path / "served", "tf_serving", model)
+    with serving(base(site), "light", "--file_system_poll_wait_seconds=0.2", "--max_num_load_retries=0") as server:
+        target = site.root / "deploy_targets/t.yaml"
+        target.write_text(f"{target.read_text()}server: {{grpc: '{server.grpc}'}}\n")
+        for life, step in enumerate(["push.waiting:1", "push.asking:1", "push.before_delete:1"]):
+            killed_at(site, step, life)
+            check_usable(site, step)
+        with site.daemon("--no-warm", "--once") as daemon:
+            assert daemon.process.wait(100) == 0, daemon.log.read_text()[-3000:]
+        check_converged(site, "tf_serving")
+        (push,) = (e for e in site.executions() if e.node == "pusher" and e.state is State.SUCCEEDED)
+        assert push.output("pushed_model")[0].properties["verified"] == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ctd.core.timing import SystemClock
 from ctd.core.work import Request
 from ctd.deploy.canary import End, Trial, Verdict
 from ctd.deploy.labels import Labels
-from ctd.deploy.model_config import ModelConfigFile
+from ctd.deploy.model_config import Entry, ModelConfigFile
 from ctd.deploy.target import Candidate
 from ctd.deploy.tf_serving import Patience, TfServing
 from ctd.deploy.versions import Versions
@@ -123,6 +124,49 @@ def test_a_version_on_trial_is_shown_beside_the_live_one_with_its_progress(site:
     assert site.judge(End.PROMOTED, "promoted after 10m: 3000 requests, 0 errors") is End.PROMOTED
     site.rest()
     assert (site.live().version, site.live().canary, site.stable()) == (2, "", "2")
+
+
+def test_a_live_version_that_goes_during_a_trial_is_told_and_comes_back_after_it(site: Site) -> None:
+    site.train(101)
+    site.rest()
+    shutil.rmtree(site.root / "serving/taxi/1")
+    site.tick()
+    trouble = "version 1 is gone, the live one, with version 2 on trial"
+    assert site.live().problem == trouble
+    assert "ctd rollback taxi serving" in str(site.views().status().model_dump())
+    site.judge(End.ROLLED_BACK, "rolled back after 9s: drift")
+    site.rest()
+    assert (site.live().version, site.live().problem) == (3, "")
+    assert (site.root / "serving/taxi/3/data").is_file()
+
+
+@pytest.mark.parametrize("text", [None, "", "model_config_list { config { name: 'other' base_path: '/o' } }\n"])
+def test_a_config_file_that_no_longer_names_the_live_version_is_written_again(site: Site, text: str | None) -> None:
+    place = site.root / "models.config"
+    place.unlink() if text is None else place.write_text(text)
+    site.rest()
+    assert (site.live().version, site.live().problem, site.stable()) == (1, "", "1")
+    assert "'other'" in place.read_text() or not text, "what is not ours stays"
+
+
+def test_a_config_file_that_no_longer_names_the_live_version_is_told_where_nothing_is_to_be_repaired(
+    site: Site,
+) -> None:
+    (site.root / "deploy_targets/serving.yaml").write_text(f"{DECLARED}on_damage: report\n")
+    (site.root / "models.config").write_text("")
+    site.rest()
+    assert site.live().problem.endswith("models.config names no `stable` version of taxi any more")
+    assert (site.root / "models.config").read_text() == ""
+
+
+def test_what_people_make_stable_in_the_config_file_stays(site: Site) -> None:
+    site.train(101)
+    site.rest()
+    site.judge(End.PROMOTED, "promoted")
+    site.rest()
+    site.labels.file.write(Entry(frozenset({1, 2}), {"stable": 1, "canary": 1}))
+    site.rest()
+    assert (site.live().problem, site.stable()) == ("", "1")
 
 
 def test_a_watch_takes_no_slot_from_others(site: Site) -> None:

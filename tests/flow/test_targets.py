@@ -406,6 +406,18 @@ def test_a_rollback_that_makes_no_sense_is_refused_with_what_there_is(site: Site
         site.ask("rollback", target="serving")
 
 
+def test_a_pin_in_a_folder_that_was_emptied_is_to_the_newest_push_of_that_number(site: Site) -> None:
+    shutil.rmtree(site.base("serving"))
+    site.train(400)
+    assert site.top("serving").name == "1"
+    newest = (site.top("serving") / "data").read_bytes()
+    site.train(500)
+    site.declare("serving", pin=1)
+    site.rest()
+    assert site.live("serving").hold == "pinned to version 1"
+    assert (site.top("serving") / "data").read_bytes() == newest
+
+
 def test_a_pin_is_a_line_in_a_file(site: Site) -> None:
     site.declare("serving", keep=5, pin=1)
     site.train(400)

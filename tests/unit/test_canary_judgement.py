@@ -111,6 +111,25 @@ def test_a_trial_in_which_nothing_could_be_compared_shows_nothing() -> None:
     assert "the live version answers none of the requests (INVALID_ARGUMENT" in made.complaint(over=True)
 
 
+def test_an_output_more_is_no_error() -> None:
+    made = Tally(ALL, distinct=1)
+    made.answered(0, answer(0.5), {**answer(0.5), **answer(0.7, name="new")}, (0.01, 0.01))
+    assert made.complaint(over=True) == ""
+    assert made.drifts == {"score": 0}
+
+
+def test_a_signature_that_only_the_canary_takes_is_judged_by_its_errors() -> None:
+    made = Tally(ALL, distinct=10)
+    for _ in range(10):
+        made.not_compared("INVALID_ARGUMENT: input size does not match", canary=True)
+    assert (made.complaint(), made.complaint(over=True)) == ("", "")
+    assert made.said == (
+        "not compared, the live version takes none of the 10 requests (INVALID_ARGUMENT: input size does not match)"
+    )
+    made.not_compared("INVALID_ARGUMENT: input size does not match", canary=False)
+    assert "1 of 11 requests are answered by neither version" in made.complaint(over=True)
+
+
 def test_numbers_that_are_none_are_infinitely_far_and_words_differ_by_their_share() -> None:
     assert math.isinf(difference(*(answer(x)["score"] for x in (0.5, math.nan))))
     assert difference(*(answer(x)["score"] for x in (math.nan, math.nan))) == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,6 +42,73 @@ def test_answers_are_held_to_the_limit_and_the_first_complaint_is_told(served: l
 def test_what_is_no_number_for_both_is_no_difference() -> None:
     said = report(max_difference=0.0)
     compare(said, answers(1, math.nan), answers(1, math.nan))
+    assert said.accepted
+
+
+@pytest.mark.parametrize(
+    ("own", "served", "reason"),
+    [
+        (math.inf, math.inf, ""),
+        (-math.inf, -math.inf, ""),
+        (math.inf, -math.inf, "output 'p': max_difference inf > 0 (example 2)"),
+        (-math.inf, 1e38, "output 'p': max_difference inf > 0 (example 2)"),
+    ],
+)
+def test_the_same_infinity_is_no_difference(own: float, served: float, reason: str) -> None:
+    said = report(max_difference=0.0)
+    compare(said, answers(1, own), answers(1, served))
+    assert said.reason == reason
+
+
+def batches(*values: Any) -> list[Feeds]:
+    return [{"p": np.array(value)} for value in values]
+
+
+@pytest.mark.parametrize(
+    ("own", "served", "reason"),
+    [
+        (batches(1.0, 2.0), batches(1.0, 2.0), ""),
+        (batches(1.0, 2.0), batches(1.0, 2.5), "output 'p': max_difference 0.5 > 0.1 (example 2)"),
+        (batches([[1.0, 2.0]], [[1.0]]), batches([[1.0, 2.0]], [[1.0]]), ""),
+        (batches([[1.0, 2.0]], [[1.0]]), batches([[1.0, 2.0]], [[2.0]]), "max_difference 1 > 0.1 (example 2)"),
+        (batches(np.zeros((0, 4)), [[1.0]]), batches(np.zeros((0, 4)), [[1.0]]), ""),
+        (batches(np.zeros((3, 0))), batches(np.zeros((3, 0))), "all answers are empty, so nothing was compared"),
+    ],
+    ids=["one number", "another number", "of two lengths", "of two lengths, another", "sometimes empty", "empty"],
+)
+def test_answers_of_any_shape_get_a_verdict(own: list[Feeds], served: list[Feeds], reason: str) -> None:
+    said = report(max_difference=0.1)
+    compare(said, own, served)
+    assert said.reason.endswith(reason) if reason else said.accepted
+
+
+def test_an_example_is_told_by_its_number() -> None:
+    said = report(max_difference=0.1)
+    compare(said, batches([1.0], [1.0, 1.0]), batches([1.0], [1.0, 2.0]), [[7], [9, 12]])
+    assert said.reason.endswith("(example 12)")
+
+
+@pytest.mark.parametrize(
+    ("served", "limits", "own_limits", "reason"),
+    [
+        ([0, 1, 2, 4], {"max_differing": 0.25}, {}, ""),
+        ([0, 1, 0, 9], {"max_differing": 0.25}, {}, "output 'p': max_differing 0.5 > 0.25 (example 4)"),
+        ([0, 1, 2, 4], {}, {}, "output 'p': max_differing 0.25 > 0 (example 4)"),
+        ([0, 1, 2, 4], {"max_differing": 0.0}, {"p": 1.0}, ""),
+        ([0, 1, 2, 5], {"max_differing": 1.0}, {"p": 1.0}, "output 'p': max_difference 2 > 1 (example 4)"),
+    ],
+)
+def test_classes_are_held_to_a_share_of_examples_unless_their_distance_has_a_limit(
+    served: list[int], limits: dict[str, float], own_limits: dict[str, float], reason: str
+) -> None:
+    said = Report("mobile", 1, "numbers", 4, {"max_difference": 0.05, **limits}, own_limits)
+    compare(said, batches([0, 1, 2, 3]), batches(served))
+    assert said.reason == reason
+
+
+def test_an_output_of_floats_may_have_a_limit_of_its_own() -> None:
+    said = Report("mobile", 1, "numbers", 4, {"max_difference": 0.05}, {"p": 2.0})
+    compare(said, answers(1.0), answers(2.0))
     assert said.accepted
 
 

@@ -11,7 +11,7 @@ from ctd.core.errors import ComponentTimeout, Pace, StorageUnavailable, TargetUn
 from ctd.core.executions import Failure
 from ctd.core.fingerprints import digest_of
 from ctd.core.timing import backoff
-from ctd.planning.decisions import Wait
+from ctd.planning.decisions import Blocked, Wait
 from tests.unit.planning_world import Bench
 
 PACES = st.sampled_from([c.pace for c in (TemporaryError, StorageUnavailable, TargetUnavailable, ComponentTimeout)])
@@ -47,6 +47,18 @@ def test_the_errors_class_says_how_fast() -> None:
     assert pace_of("TargetUnavailable") == TargetUnavailable.pace != TemporaryError.pace
     assert pace_of("ComponentTimeout").first > pace_of("WorkerLost").first
     assert pace_of("StorageUnavailable") == pace_of("of a component's own") == pace_of("") == TemporaryError.pace
+
+
+def test_a_model_that_never_comes_to_a_result_in_its_server_is_not_tried_for_ever() -> None:
+    bench = Bench(failures={"examples": Failure("ServerDeadline", "did not load", retryable=True)})
+    bench.arrive(1)
+    for _ in range(3):
+        run = next(r for r in bench.plan().runs if r.subject.node == "examples")
+        bench.finish(bench.start(run), run)
+        bench.now += timedelta(hours=1)
+    (decision,) = (d for d in bench.plan().decisions if d.subject.node == "examples")
+    assert isinstance(decision, Blocked)
+    assert decision.because.startswith("3 times in a row: did not load")
 
 
 def test_a_plan_waits_as_long_as_the_class_says_and_says_the_same_twice() -> None:

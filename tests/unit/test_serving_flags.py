@@ -24,6 +24,8 @@ def test_defaults_listen_on_this_machine_only_and_without_rest() -> None:
 
 
 def test_a_flag_alone_is_true() -> None:
+    said = "--allow_version_labels_for_unavailable_models"
+    assert parse(["--model_base_path=/m", f"{said}=true"]) == parse(["--model_base_path=/m", said])
     assert parse(["--model_base_path=/m", "--allow_version_labels_for_unavailable_models"]) == Flags(
         model_base_path="/m", allow_version_labels_for_unavailable_models=True
     )
