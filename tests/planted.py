@@ -221,6 +221,12 @@ BUGS = (
         "a refused model is pushed", RESOLVE, "            if refused:", "            if refused and len(refused) > 1:"
     ),
     Bug("a verdict on another model counts", RESOLVE, "mine.digest == judged.digest", "mine.digest"),
+    Bug(
+        "an evaluation of another model counts",
+        RESOLVE,
+        "(take.must_be_blessed or take.of_model)",
+        "take.must_be_blessed",
+    ),
     Bug("the baseline is the candidate", RESOLVE, "model.id < candidate", "model.id <= candidate"),
     Bug("a lost model is the base", RESOLVE, " and model.uri not in self.world.missing", ""),
     Bug("late is counted from the last newer span", ARRIVALS, "or at < newer[0]", "or at > newer[0]"),

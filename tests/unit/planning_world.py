@@ -415,6 +415,8 @@ class Bench:
     def _properties(self, type_: ArtifactType, execution: Execution, begun: Begun) -> dict[str, str | int | float]:
         if type_ is ArtifactType.ANOMALIES:
             return {"blessed": int(passes(type_, begun)), "reason": "fare: out of range"}
+        if type_ is ArtifactType.EVALUATION:
+            return {"current_model_id": execution.inputs["model"][0]}
         if type_ in (ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING):
             said = self.verdicts.get(str(execution.ingredients["settings"]))
             ok = passes(type_, begun) if said is None else said

@@ -124,7 +124,43 @@ def test_a_model_is_not_pushed_on_the_blessing_of_another() -> None:
     bench.settle()
     newest = bench.ran("trainer")[-1].outputs["model"][0]
     assert len(bench.ran("pusher")) == 1
-    assert because(bench.plan(), "pusher") == f"evaluator has not judged model #{newest.id} yet"
+    assert because(bench.plan(), "pusher") == f"evaluator has not evaluated model #{newest.id} yet"
+
+
+@pytest.mark.parametrize("timing", [{"min_interval": "1h"}, {"when": "manual"}])
+def test_a_model_is_not_blessed_on_the_evaluation_of_another(timing: dict[str, object]) -> None:
+    bench = Bench(spec=pipeline(evaluator=timing))
+    bench.arrive(1)
+    bench.settle()
+    bench.ask(Verb.RUN_NOW, "evaluator")
+    bench.settle()
+    bench.now += timedelta(hours=2)
+    bench.arrive(2)
+    bench.failures["evaluator"] = Failure("BadInput", "there are no examples in eval")
+    bench.ask(Verb.RUN_NOW, "evaluator")
+    bench.settle()
+    bench.spec = pipeline(evaluator={**timing, "splits": ["train"]})
+    first, second = (e.outputs["model"][0] for e in bench.ran("trainer"))
+    for _ in range(3):
+        for run in bench.plan().runs:
+            bench.finish(bench.start(run), run)
+    assert list(bench.history.blessed_models("taxi")) == [first]
+    assert because(bench.plan(), "evaluator", "verdict") == f"evaluator has not evaluated model #{second.id} yet"
+    bench.failures.clear()
+    bench.ask(Verb.RETRY, "evaluator")
+    bench.ask(Verb.RUN_NOW, "evaluator")
+    bench.settle()
+    assert list(bench.history.blessed_models("taxi")) == [second, first]
+
+
+def test_a_model_that_is_made_again_needs_no_other_evaluation_to_be_judged_anew() -> None:
+    bench = settled()
+    bench.missing.add(bench.ran("trainer")[0].outputs["model"][0].uri)
+    bench.settle()
+    assert len(bench.ran("trainer")) == 2
+    bench.spec = pipeline(evaluator={"metrics": {"AUC": {"at_least": 0.4}}})
+    bench.settle()
+    assert (len(bench.ran("evaluator", "metrics")), len(bench.ran("evaluator", "verdict"))) == (1, 2)
 
 
 def test_a_code_edit_reruns_what_uses_the_module_only() -> None:
