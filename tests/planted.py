@@ -215,7 +215,11 @@ BUGS = (
         "for verb in (Verb.APPROVE,)",
     ),
     Bug("manual runs by itself", TIMES, 'if node.when == "manual":', 'if node.when == "manual" and last is None:'),
-    Bug("a schedule is not heeded", TIMES, "world.now < fire.at", "world.now > fire.at"),
+    Bug("a schedule is not heeded", TIMES, "return fire.before if owed else fire.at", "return fire.before"),
+    Bug("a time that has passed is not owed", TIMES, "if owed else fire.at", "if unseen else fire.at"),
+    Bug("an interval is not heeded", TIMES, "return turn.started + node.schedule.every", "return turn.started"),
+    Bug("a failed attempt uses up its turn", TIMES, "if last is not turn or turn is None", "if turn is None"),
+    Bug("a verdict waits for a time", PLAN, " or self.spec.first[wired.node] != wired.piece.name", ""),
     Bug("min_interval is not heeded", TIMES, "if world.now < due:", "if world.now > due:"),
     Bug(
         "a refused model is pushed", RESOLVE, "            if refused:", "            if refused and len(refused) > 1:"
