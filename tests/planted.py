@@ -215,12 +215,22 @@ BUGS = (
         "for verb in (Verb.APPROVE,)",
     ),
     Bug("manual runs by itself", TIMES, 'if node.when == "manual":', 'if node.when == "manual" and last is None:'),
-    Bug("a schedule is not heeded", TIMES, "world.now < fire.at", "world.now > fire.at"),
+    Bug("a schedule is not heeded", TIMES, "return fire.before if owed else fire.at", "return fire.before"),
+    Bug("a time that has passed is not owed", TIMES, "if owed else fire.at", "if unseen else fire.at"),
+    Bug("an interval is not heeded", TIMES, "return turn.started + node.schedule.every", "return turn.started"),
+    Bug("a failed attempt uses up its turn", TIMES, "if last is not turn or turn is None", "if turn is None"),
+    Bug("a verdict waits for a time", PLAN, " or self.spec.first[wired.node] != wired.piece.name", ""),
     Bug("min_interval is not heeded", TIMES, "if world.now < due:", "if world.now > due:"),
     Bug(
         "a refused model is pushed", RESOLVE, "            if refused:", "            if refused and len(refused) > 1:"
     ),
     Bug("a verdict on another model counts", RESOLVE, "mine.digest == judged.digest", "mine.digest"),
+    Bug(
+        "an evaluation of another model counts",
+        RESOLVE,
+        "(take.must_be_blessed or take.of_model)",
+        "take.must_be_blessed",
+    ),
     Bug("the baseline is the candidate", RESOLVE, "model.id < candidate", "model.id <= candidate"),
     Bug("a lost model is the base", RESOLVE, " and model.uri not in self.world.missing", ""),
     Bug("late is counted from the last newer span", ARRIVALS, "or at < newer[0]", "or at > newer[0]"),

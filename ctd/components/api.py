@@ -94,6 +94,12 @@ class Work:
         fp(f"worker.progress.{self.place}")
 
 
+def is_about(evaluation: Artifact, model: Artifact) -> bool:
+    """Whether an evaluation is of this model, or of one that was the same and is made again."""
+    said = evaluation.properties
+    return said.get("current_model_id") == model.id or said.get("current_model_digest") == model.digest
+
+
 @contextlib.contextmanager
 def user_code(where: str, module: str | None = None, hint: str = "") -> Iterator[None]:
     """The border around code we did not write: whatever it raises leaves as ComponentFailed, with its own line.

@@ -170,7 +170,11 @@ def _measure(evaluation: Evaluation, models: Sequence[Measured]) -> list[dict[st
 
 
 def _properties(model: Artifact, compared: Artifact | None, skipped: str) -> dict[str, Value]:
-    properties: dict[str, Value] = {"current_model": model.uri, "current_model_id": model.id}
+    properties: dict[str, Value] = {
+        "current_model": model.uri,
+        "current_model_id": model.id,
+        "current_model_digest": model.digest,
+    }
     if compared:
         properties |= {"baseline_model": compared.uri, "baseline_model_id": compared.id}
     if skipped:

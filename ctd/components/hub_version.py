@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctd.components.api import METRICS_FILE, SERVING_DIR, Work
+from ctd.components.api import METRICS_FILE, SERVING_DIR, Work, is_about
 from ctd.components.serving_requests import load_signatures
 from ctd.deploy.hub import write_version
 from ctd.specs.targets import HubTarget
@@ -21,7 +21,9 @@ def write(work: Work, target: HubTarget, to: Path) -> None:
 
 def _card(work: Work, target: HubTarget) -> dict[str, Any]:
     model, evaluation = work.input("model"), work.optional("evaluation")
-    metrics = json.loads(Path(evaluation.uri, METRICS_FILE).read_text()) if evaluation else []
+    # An evaluator that waits for its time still offers what it made of the model before.
+    own = evaluation if evaluation and is_about(evaluation, model) else None
+    metrics = json.loads(Path(own.uri, METRICS_FILE).read_text()) if own else []
     signatures = load_signatures(str(Path(model.uri, SERVING_DIR)))
     return {
         "handle": f"{target.publisher}/{work.request.pipeline}",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ctd.components.api import METRICS_FILE, Outputs, Work
+from ctd.components.api import METRICS_FILE, Outputs, Work, is_about
 from ctd.components.judgement import Row, judge
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput
@@ -20,6 +20,7 @@ def run(work: Work) -> Outputs:
     """Write BLESSED or NOT_BLESSED as TFX does, and `verdict.json` with every check that led there."""
     spec = work.spec(EvaluatorSpec)
     model, evaluation = work.input("model"), work.input("evaluation")
+    _check_evaluated(work, model, evaluation)
     rows = _rows(evaluation)
     candidate = [row for name, row in rows if name != "baseline"]
     baseline = [row for name, row in rows if name == "baseline"] or None
@@ -46,6 +47,16 @@ def run(work: Work) -> Outputs:
     # Judged again with other limits and the same answer, nothing downstream has to run.
     digest = digest_of({"blessed": verdict.blessed, "model": model.digest})
     return {"blessing": [work.made(output, digest=digest, like=None, **properties)]}
+
+
+def _check_evaluated(work: Work, model: Artifact, evaluation: Artifact) -> None:
+    """The plan gives a model its own evaluation; this is the second lock on the same door."""
+    if not is_about(evaluation, model):
+        named = evaluation.properties.get("current_model_id", "unknown")
+        raise BadInput(
+            f"{work.where}: evaluation #{evaluation.id} is of model #{named}, not of model #{model.id}",
+            hint=f"`ctd run-now {work.request.pipeline} {work.request.node} --again` evaluates the model.",
+        )
 
 
 def _rows(evaluation: Artifact) -> Sequence[tuple[str, Row]]:

@@ -115,6 +115,11 @@ class Execution:
         return self.failure is not None and self.failure.kind == SUPERSEDED
 
     @property
+    def ready(self) -> datetime:
+        """When it could have begun, had there been a slot."""
+        return self.started - timedelta(seconds=self.timings.get("wait", 0.0))
+
+    @property
     def took(self) -> timedelta | None:
         return self.ended - self.started if self.ended else None
 

@@ -190,6 +190,10 @@ class History:
         """Every execution of this node and piece, oldest first."""
         return (self._by_id[i] for i in self._place(pipeline, node, piece).ids)
 
+    def back(self, pipeline: str, node: str, piece: str) -> Iterator[Execution]:
+        """Every execution of this node and piece, newest first."""
+        return (self._by_id[i] for i in reversed(self._place(pipeline, node, piece).ids))
+
     def arrived(self, pipeline: str, node: str, *, read: bool = False) -> Mapping[int, datetime]:
         """When each span of an input was begun to be read for the first time, or `read` with success."""
         return self._arrived.get((pipeline, node, read), {})

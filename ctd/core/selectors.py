@@ -129,8 +129,9 @@ class Take:
     """One input of a piece of work.
 
     `prefer` names the output to take where several nodes make the type. `triggers` says whether other content
-    means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `if_clear` leaves an
-    optional input out where several nodes make the type, instead of asking which.
+    means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `of_model` holds it back
+    until what is taken is about the very model that the piece takes. `if_clear` leaves an optional input out where
+    several nodes make the type, instead of asking which.
     """
 
     type: ArtifactType
@@ -139,4 +140,5 @@ class Take:
     optional: bool = False
     triggers: bool = True
     must_be_blessed: bool = False
+    of_model: bool = False
     if_clear: bool = False

@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import NamedTuple
 
 from ctd.core.completeness import CompleteRule
@@ -31,7 +32,7 @@ from ctd.storage.listing import SpanLister
 from ctd.storage.packages import installed_version
 from ctd.storage.split_listing import SplitLister, lister_of
 from ctd.storage.unchanged import Touches
-from ctd.watching.schedule import next_fire
+from ctd.watching.schedule import last_fire, next_fire
 
 _AT_ONCE = 16 << 20  # bytes of new data that one look reads itself; the rest is read beside it
 _BESIDE = 4  # spans of a pipeline that are read beside it at a time: new ones need not queue behind a backlog
@@ -76,6 +77,8 @@ class Observer:
         self._digests = digests or FileDigests(clock)
         self._code = CodeReader()
         self._targets = TargetObserver(clock)
+        self._watched: dict[str, datetime] = {}  # since when, by pipeline
+        self._fires: dict[tuple[str, str], FireFact] = {}  # by cron and time zone
         self._left = 0  # bytes that the current look may still read
         self._reading: dict[tuple[SourceFile, ...], _Reading] = {}
         self._readers = ThreadPoolExecutor(max_workers=1, thread_name_prefix="digest")
@@ -89,7 +92,8 @@ class Observer:
             spans={name: self._spans(spec.name, name, node, history) for name, node in spec.inputs.items()},
             code={path: self._code.read(path) for path in spec.modules},
             files={path: self._file(path, code=path in spec.code_deps) for path in spec.files},
-            fires={name: self._fire(spec, name, history) for name in spec.nodes if _scheduled(spec, name)},
+            fires={name: self._fire(*cron) for name in spec.nodes if (cron := cron_of(spec, name))},
+            watched=self._watched.setdefault(spec.name, self._clock.now()),
             packages={name: installed_version(name) for name in spec.packages},
             targets={name: self._targets.see(target, spec, history) for name, target in targets.items()},
         )
@@ -99,24 +103,19 @@ class Observer:
     def _file(self, path: str, *, code: bool) -> FileFact:
         return code_dep_fact(path, self._digests, self._code) if code else file_fact(path, self._digests.of)
 
-    def _fire(self, spec: PipelineSpec, node: str, history: History) -> FireFact:
-        schedule = getattr(spec.nodes[node], "schedule", None)
-        first = next(w for w in spec.work if w.node == node)
-        last = history.latest(spec.name, node, first.piece.name)
-        if last is None or schedule is None or last.started > self._clock.now():
-            return FireFact()  # what began in the future, by a clock that was wrong, says nothing about when
-        if schedule.every is not None:
-            return FireFact(last.started + schedule.every)
-        try:
-            return FireFact(next_fire(schedule.cron, schedule.timezone, last.started))
-        except SpecError as error:
-            return FireFact(problem=error.message)
+    def _fire(self, cron: str, zone: str) -> FireFact:
+        known, now = self._fires.get((cron, zone)), self._clock.now()
+        if known and known.at and known.before and known.before <= now < known.at:
+            return known
+        self._fires[cron, zone] = found = fire_fact(cron, zone, now)
+        return found
 
     def strays(self, pipeline: str) -> tuple[str, ...]:
         """What looked like spans at the last look, but was not."""
         return tuple(s for (name, _), seen in self._inputs.items() if name == pipeline for s in seen.strays)
 
     def forget(self, pipeline: str) -> None:
+        self._watched.pop(pipeline, None)
         self._inputs = {key: seen for key, seen in self._inputs.items() if key[0] != pipeline}
 
     def code_files(self, spec: PipelineSpec) -> tuple[str, ...]:
@@ -207,5 +206,15 @@ class Observer:
         return pending.digest.result()
 
 
-def _scheduled(spec: PipelineSpec, node: str) -> bool:
-    return getattr(spec.nodes[node], "schedule", None) is not None
+def fire_fact(cron: str, zone: str, now: datetime) -> FireFact:
+    """The times of a cron in a time zone on both sides of now."""
+    try:
+        return FireFact(last_fire(cron, zone, now), next_fire(cron, zone, now))
+    except SpecError as error:
+        return FireFact(problem=error.message)
+
+
+def cron_of(spec: PipelineSpec, node: str) -> tuple[str, str] | None:
+    """The cron of a node and its time zone, if it has one."""
+    schedule = getattr(spec.nodes[node], "schedule", None)
+    return (schedule.cron, schedule.timezone) if schedule and schedule.cron else None

@@ -100,7 +100,7 @@ class _Window:
         if kinds and kinds <= _OWN_REASONS:
             return None
         last = max(self._waited_for(e), key=lambda w: (_ended(w), w.id), default=None)
-        if last is None or (_ready(e) - _ended(last) > _AT_ONCE and last.fingerprint != e.fingerprint):
+        if last is None or (e.ready - _ended(last) > _AT_ONCE and last.fingerprint != e.fingerprint):
             return None
         return last
 
@@ -122,7 +122,7 @@ class _Window:
         return tuple(
             Step(
                 e,
-                _ready(e),
+                e.ready,
                 e.id in chain,
                 _ZERO if e.id in chain else max(_ZERO, latest[e.id] - _ended(e)),
                 max(_ZERO, ends - self._without(e.id, during, needs)) if e.id in chain else _ZERO,
@@ -157,10 +157,6 @@ def _lag(e: Execution, needs: Mapping[int, Sequence[Execution]]) -> timedelta:
     """From the end of what it waited for to its start."""
     last = max((_ended(n) for n in needs[e.id]), default=None)
     return e.started - last if last else _ZERO
-
-
-def _ready(e: Execution) -> datetime:
-    return e.started - timedelta(seconds=e.timings.get("wait", 0.0))
 
 
 def _noticed(e: Execution) -> datetime:

@@ -297,7 +297,10 @@ class _Planner:
         if silent and span is None:
             run = replace(run, because=f"{run.because}; {wired.root}: {silent}")
         node = self.spec.node(wired.node)
-        return in_time(node, run, self.spec.name, self.world) if isinstance(node, TimedNode) else run
+        # What follows within a node does so at once: its time was that of the first piece.
+        if not isinstance(node, TimedNode) or self.spec.first[wired.node] != wired.piece.name:
+            return run
+        return in_time(node, run, self.spec.name, self.world)
 
     def _permitted(self, decision: Decision, wired: WiredPiece, span: int | None) -> Decision:
         """The decision; a run with its place in the queue, unless it may not begin."""

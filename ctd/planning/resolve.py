@@ -126,14 +126,16 @@ class Resolver:
             refused = [a for a in taken.artifacts if not a.blessed]
             if refused:
                 return Held(str(refused[0].properties.get("reason") or f"{source.node}: not blessed"), True, True)
+        if (take.must_be_blessed or take.of_model) and isinstance(taken, Taken):
             model = self._candidate(wired)
-            if model is not None and not all(self._judged(model, a) for a in taken.artifacts):
-                return Held(f"{source.node} has not judged model #{model} yet")
+            if model is not None and not all(self._about(model, a) for a in taken.artifacts):
+                done = "judged" if take.must_be_blessed else "evaluated"
+                return Held(f"{source.node} has not {done} model #{model} yet")
         return taken
 
-    def _judged(self, model: int, blessing: Artifact) -> bool:
-        """Whether a blessing is of this model, or of one that was the same and is made again."""
-        named = blessing.properties.get("current_model_id", model)
+    def _about(self, model: int, said: Artifact) -> bool:
+        """Whether a blessing or an evaluation is of this model, or of one that was the same and is made again."""
+        named = said.properties.get("current_model_id", model)
         mine, judged = (self.world.history.artifact(i) if isinstance(i, int) else None for i in (model, named))
         return mine is not None and judged is not None and mine.digest == judged.digest
 

@@ -22,8 +22,8 @@ def still_running(subject: Subject, busy: Execution, *, giving_way: bool, world:
 
 def may_give_way(busy: Execution, world: World) -> bool:
     """Whether fewer than the most have given way since this piece of work last came to a result."""
-    of_place = world.history.of_place(busy.pipeline, busy.node, busy.piece)
-    since = itertools.takewhile(lambda e: e.state is not State.SUCCEEDED, reversed(tuple(of_place)))
+    of_place = world.history.back(busy.pipeline, busy.node, busy.piece)
+    since = itertools.takewhile(lambda e: e.state is not State.SUCCEEDED, of_place)
     return sum(1 for e in since if e.superseded) < MOST
 
 

@@ -57,9 +57,10 @@ class TargetFact:
 
 @dataclass(frozen=True)
 class FireFact:
-    """When a node's schedule fires next, counted from its last start; `problem` says why it cannot be told."""
+    """The times of a node's cron on both sides of now; `problem` says why they cannot be told."""
 
-    at: datetime | None = None  # none: it never ran, and is due
+    before: datetime | None = None  # the last one that has come
+    at: datetime | None = None  # the next one
     problem: str = ""
 
 
@@ -68,7 +69,8 @@ class World:
     """The facts, and the time.
 
     `missing` holds places of recorded results that are no longer whole; `damaged` says of those that were found
-    damaged, now or before, in which way. What is `unreadable` may be whole: it is neither used nor made again.
+    damaged, now or before, in which way. What is `unreadable` may be whole: it is neither used nor made again. What
+    came before `watched` nobody may have been there to see.
     """
 
     now: datetime
@@ -76,7 +78,8 @@ class World:
     spans: Mapping[str, SpansFact] = field(default_factory=dict)  # by node
     code: Mapping[str, CodeFact] = field(default_factory=dict)  # by module path
     files: Mapping[str, FileFact] = field(default_factory=dict)  # by path
-    fires: Mapping[str, FireFact] = field(default_factory=dict)  # by node with a schedule
+    fires: Mapping[str, FireFact] = field(default_factory=dict)  # by node with a cron
+    watched: datetime | None = None  # since when this daemon looks at the pipeline; none: always
     packages: Mapping[str, str] = field(default_factory=dict)  # versions of installed packages that specs name
     targets: Mapping[str, TargetFact] = field(default_factory=dict)  # by name
     missing: frozenset[str] = frozenset()

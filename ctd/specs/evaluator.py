@@ -115,7 +115,10 @@ class EvaluatorSpec(WindowedNode, BeamNode):
         )
         verdict = Piece(
             "ctd.components.verdict",
-            takes={"model": model, "evaluation": Take(T.EVALUATION, Latest(), prefer="evaluation")},
+            takes={
+                "model": model,
+                "evaluation": Take(T.EVALUATION, Latest(), prefer="evaluation", of_model=True),
+            },
             makes={"blessing": T.MODEL_BLESSING},
             settings={"limits": limits},
             name="verdict",

@@ -88,6 +88,11 @@ class PipelineSpec(Spec):
         """Every piece of work in an order in which sources come first. Raises Complaints, each at its node."""
         return _Wiring(self).order()
 
+    @cached_property
+    def first(self) -> Mapping[str, str]:
+        """By node, the piece that its work begins with."""
+        return {w.node: w.piece.name for w in reversed(self.work)}
+
     def node(self, name: str) -> NodeSpec:
         return self.nodes[name]
 

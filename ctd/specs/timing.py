@@ -12,7 +12,10 @@ from ctd.specs.base import Complaint, Duration, NodeSpec, Spec
 class Schedule(Spec):
     """Times of the clock (cron) or an interval. What was missed while the daemon was down is made up for once."""
 
-    cron: str | None = Field(default=None, description="five fields: minute hour day month weekday, e.g. `0 3 * * *`")
+    cron: str | None = Field(
+        default=None,
+        description="five fields of crontab(5): minute hour day month weekday (0, 7 or sun: Sunday), e.g. `0 3 * * *`",
+    )
     timezone: str = Field(default="UTC", description="of the cron fields, e.g. Europe/Berlin")
     every: Duration | None = Field(default=None, description="this long after the last start, e.g. 24h")
 

@@ -402,3 +402,20 @@ def test_a_version_of_the_hub_is_a_saved_model_with_its_card_and_an_archive(
     again = push(model, "hub", more={"story": story}, path=str(tmp_path / "other"))
     same = Path(str(again.properties["pushed_destination"]))
     assert (same / "model.tar.gz").read_bytes() == (version / "model.tar.gz").read_bytes()
+
+
+@pytest.mark.parametrize(("of", "figures"), [(1, "| all | 0.8125 |"), (2, "Not evaluated.")])
+def test_the_card_of_a_model_has_its_own_figures_only(
+    push: Push, model: Artifact, tmp_path: Path, of: int, figures: str
+) -> None:
+    (tmp_path / "evaluation").mkdir()
+    rows = [{"slice": [], "model": "candidate", "metrics": {"BinaryAccuracy": 0.8125}, "examples": 9}]
+    (tmp_path / "evaluation/metrics.json").write_text(json.dumps(rows))
+    said = {"current_model_id": of, "current_model_digest": f"of {of}"}
+    evaluation = Artifact(ArtifactType.EVALUATION, str(tmp_path / "evaluation"), properties=said, id=4)
+    story = {"model": 1, "pipeline": "taxi", "trained": "2026-01-01", "code": "", "settings": {}}
+    story |= {"spans": [], "verdicts": [], "made_by": []}
+    pushed = push(model, "hub", given={"evaluation": evaluation}, more={"story": story})
+    version = Path(str(pushed.properties["pushed_destination"]))
+    assert figures in (version / "MODEL_CARD.md").read_text()
+    assert json.loads((version / "model.json").read_text())["metrics"] == (rows if of == 1 else [])

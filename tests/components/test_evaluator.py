@@ -88,7 +88,8 @@ def test_a_binary_model_is_measured_as_numpy_does(evaluate: Evaluate, model: Art
     assert found["AUC"] == pytest.approx(area(labels, scores), abs=1e-4)  # TFMA's AUC is over 10,000 thresholds
     loss = -np.mean(np.where(labels == 1, np.log(scores), np.log(1 - scores)))
     assert found["BinaryCrossentropy"] == pytest.approx(loss, rel=1e-5)
-    assert evaluation.properties == {"current_model": model.uri, "current_model_id": 1}
+    said = {"current_model": model.uri, "current_model_id": 1, "current_model_digest": model.digest}
+    assert evaluation.properties == said
 
 
 def test_slices_are_by_value_and_small_ones_are_counted(

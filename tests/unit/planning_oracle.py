@@ -299,6 +299,7 @@ def _answers(history: History, store: MemoryStore) -> dict[str, tuple[Any, Any]]
         found[f"latest of {place}"] = (history.latest("taxi", *place), mine[-1])
         found[f"latest success of {place}"] = (history.latest_success("taxi", *place), well[-1] if well else None)
         found[f"of {place}"] = (list(history.of_place("taxi", *place)), mine)
+        found[f"back from the end of {place}"] = (list(history.back("taxi", *place)), mine[::-1])
         for read, some in ((False, mine), (True, well)):
             came = _grouped((e for e in some if "span" in e.ingredients), lambda e: e.ingredients["span"][0])
             first = {n: min(e.started for e in those) for n, those in came.items()}

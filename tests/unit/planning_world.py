@@ -16,10 +16,11 @@ from ctd.core.fingerprints import digest_of
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.spans import Span
+from ctd.engine.observe import cron_of, fire_fact
 from ctd.metadata.store import MemoryStore
 from ctd.planning.decisions import Plan, Run, Wait
 from ctd.planning.plan import plan
-from ctd.planning.world import FireFact, SpanFact, SpansFact, TargetFact, World
+from ctd.planning.world import SpanFact, SpansFact, TargetFact, World
 from ctd.specs.base import NodeSpec
 from ctd.specs.pipeline import PipelineSpec, WiredPiece
 
@@ -95,7 +96,7 @@ IMMATERIAL = frozenset(
         "kind", "inputs", "timeout", "attempts", "approval", "keep", "window", "min_spans", "on_gap", "module",
         "code", "code_deps", "packages", "when", "schedule", "min_interval", "input", "complete", "deny",
         "on_change", "max_lateness", "stale_after", "path", "on_anomaly", "load_timeout", "request_timeout",
-        "targets", "require", "start",
+        "targets", "require", "start", "supersede",
     }
 )  # fmt: skip
 """What a node may be told without changing what it makes of given inputs."""
@@ -181,6 +182,7 @@ class Bench:
     damaged: dict[str, Damage] = field(default_factory=dict)
     unreadable: dict[str, str] = field(default_factory=dict)
     now: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    watched: datetime | None = None  # since when the daemon has been there
     store: MemoryStore = field(default_factory=MemoryStore)
     history: History = field(default_factory=History)
     failures: dict[str, Failure] = field(default_factory=dict)  # by node: what its next attempts end with
@@ -212,7 +214,8 @@ class Bench:
                 "/specs/schema.pbtxt": FileFact("/specs/schema.pbtxt", self.schema, self.schema_problem),
                 **{path: FileFact(path, self.files.get(path, "")) for path in self.spec.files if "schema" not in path},
             },
-            fires={name: self._fire(name) for name in self.spec.nodes if self._every(name)},
+            fires={n: fire_fact(*cron, self.now) for n in self.spec.nodes if (cron := cron_of(self.spec, n))},
+            watched=self.watched,
             packages=self.packages,
             targets={
                 name: TargetFact(
@@ -258,15 +261,6 @@ class Bench:
                 for span, content in self.contents.items()
             )
         )
-
-    def _every(self, node: str) -> timedelta | None:
-        schedule = getattr(self.spec.nodes[node], "schedule", None)
-        return schedule.every if schedule else None
-
-    def _fire(self, node: str) -> FireFact:
-        first = next(w for w in self.spec.work if w.node == node)
-        last, every = self.history.latest(self.spec.name, node, first.piece.name), self._every(node)
-        return FireFact(last.started + every) if last and every else FireFact()
 
     def plan(self) -> Plan:
         return plan(self.spec, self.world())
@@ -334,7 +328,7 @@ class Bench:
         for execution in self.store.executions():
             if execution.state is State.RUNNING:
                 self.store.finish(execution.with_outcome(Outcome(State.ABANDONED), self.now))
-        self.history = self.remembered()
+        self.history, self.watched = self.remembered(), self.now
 
     def remembered(self) -> History:
         """Memory as the daemon reads it when it starts."""
@@ -416,6 +410,8 @@ class Bench:
     def _properties(self, type_: ArtifactType, execution: Execution, begun: Begun) -> dict[str, str | int | float]:
         if type_ is ArtifactType.ANOMALIES:
             return {"blessed": int(passes(type_, begun)), "reason": "fare: out of range"}
+        if type_ is ArtifactType.EVALUATION:
+            return {"current_model_id": execution.inputs["model"][0]}
         if type_ in (ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING):
             said = self.verdicts.get(str(execution.ingredients["settings"]))
             ok = passes(type_, begun) if said is None else said

@@ -9,18 +9,21 @@ from scratch may come to other windows.
 from __future__ import annotations
 
 import re
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from hypothesis import example, given
 from planning_oracle import Made, Oracle, Record, differences
 from planning_steps import EDITS, WORLDS, apply, change, lived, refused, running
 from planning_world import Begun, Bench
 
-from ctd.core.executions import State
+from ctd.core.executions import Execution, State
 from ctd.core.requests import Verb
 from ctd.planning.asked import finding
 from ctd.planning.decided import outputs_of
 from ctd.planning.decisions import Blocked, Plan, Reuse, Run, Wait
+from ctd.specs.timing import Schedule
 
 World = tuple[str, list[tuple[Any, ...]]]
 REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), ("settle",)]
@@ -69,8 +72,12 @@ def _asks(bench: Bench, made: Plan, *, accepting: bool) -> bool:
 
 
 def _waits(bench: Bench, made: Plan) -> bool:
+    """Whether something waits for a time. What waits for its turn has it then, and waits for no later one."""
     times = [d.until for d in made.decisions if isinstance(d, Wait) and d.until]
     bench.now = min(times, default=bench.now)
+    due = [d.subject for d in made.decisions if isinstance(d, Wait) and d.later and d.until == bench.now]
+    again = [d for d in bench.plan().decisions if isinstance(d, Wait) and d.later and d.until and d.subject in due]
+    assert again == [], "a wait for a time that never ends"
     return bool(times)
 
 
@@ -174,6 +181,10 @@ class Watched(Bench):
             assert self._approved(run), f"{run.subject} was not approved"
             assert self._in_time(run), f"{run.subject} runs before its time: {run.because}"
             assert self._base(run) == record.blessed(begun, run.inputs), f"{run.subject} takes another blessed model"
+        for d in made.decisions:
+            if isinstance(d, Wait) and d.later:
+                assert d.subject.piece in ("", "metrics"), f"{d.subject} waits for a time of its own"
+                assert d.until is None or d.until > self.now, f"{d.subject} waits for a time that has passed"
         return made
 
     def _at_work(self, begun: Begun) -> bool:
@@ -192,16 +203,42 @@ class Watched(Bench):
         return not self.spec.node(run.subject.node).approval or mine[-1:] == [Verb.APPROVE]
 
     def _in_time(self, run: Run) -> bool:
+        """Whether a run is the first piece's in its time, another piece's, or makes up for what came to nothing."""
         node, place = self.spec.node(run.subject.node), (run.subject.node, run.subject.piece)
-        last = next((e for e in reversed(list(self.store.executions())) if (e.node, e.piece) == place), None)
-        asked = [r.id for r in self.store.requests() if r.verb is Verb.RUN_NOW and r.node == run.subject.node]
-        if (last and last.fingerprint == run.fingerprint) or (asked and asked[-1] > (last.id if last else 0)):
+        if place[1] not in ("", "metrics"):
             return True
-        ago = self.now - last.started if last else None
+        begun = [e for e in self.store.executions() if (e.node, e.piece) == place]
+        if begun and begun[-1].fingerprint == run.fingerprint:
+            return True
+        turns = [e for e in begun if e.state in (State.RUNNING, State.SUCCEEDED) or self._stopped(e)]
+        asked = [r.id for r in self.store.requests() if r.verb is Verb.RUN_NOW and r.node == run.subject.node]
+        if asked and asked[-1] > (turns[-1].id if turns else 0):
+            return True
+        when = getattr(node, "when", "change")
+        if when == "manual" or not turns or begun[-1] is not turns[-1] or turns[-1].started > self.now:
+            return bool(when != "manual")
         schedule, least = getattr(node, "schedule", None), getattr(node, "min_interval", None)
-        soon = [every for every in (schedule and schedule.every, least) if ago is not None and every and ago < every]
-        back = last is not None and last.started > self.now and not schedule
-        return getattr(node, "when", "change") != "manual" and (back or not soon)
+        soon = [
+            every for every in (schedule and schedule.every, least) if every and self.now < turns[-1].started + every
+        ]
+        passed = not (schedule and schedule.cron) or self._passed(schedule, turns[-1].started)
+        return passed and not soon
+
+    def _stopped(self, e: Execution) -> bool:
+        asked = any(r.execution == e.id for r in self.store.requests() if r.verb is Verb.CANCEL)
+        return asked or (e.state is State.CANCELLED and not e.superseded)
+
+    def _passed(self, schedule: Schedule, since: datetime) -> bool:
+        """Whether a time of the cron has come since. Hours and minutes of the edits are enough."""
+        minute, hour = str(schedule.cron).split()[:2]
+        step = timedelta(minutes=1)
+        at = since.replace(second=0, microsecond=0) + step
+        while at <= min(self.now, since + timedelta(days=2)):
+            local = at.astimezone(ZoneInfo(schedule.timezone))
+            if hour in ("*", str(local.hour)) and local.minute % (int(minute.removeprefix("*/")) or 60) == 0:
+                return True
+            at += step
+        return False
 
     def _base(self, run: Run) -> list[int]:
         return [a.id for key in ("base_model", "baseline_model") for a in run.inputs.get(key, ())]

@@ -124,7 +124,80 @@ def test_a_model_is_not_pushed_on_the_blessing_of_another() -> None:
     bench.settle()
     newest = bench.ran("trainer")[-1].outputs["model"][0]
     assert len(bench.ran("pusher")) == 1
-    assert because(bench.plan(), "pusher") == f"evaluator has not judged model #{newest.id} yet"
+    assert because(bench.plan(), "pusher") == f"evaluator has not evaluated model #{newest.id} yet"
+
+
+def go_on(bench: Bench, plans: int = 9) -> Plan:
+    """Do what there is to do now; nobody waits for anything."""
+    for _ in range(plans):
+        for run in bench.plan().runs:
+            bench.finish(bench.start(run), run)
+    return bench.plan()
+
+
+TIMINGS = [
+    {"min_interval": "1h"},
+    {"when": "manual"},
+    {"when": "schedule", "schedule": {"cron": "0 3 * * *"}},
+    {"when": "schedule", "schedule": {"every": "1h"}},
+]
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_a_model_is_not_blessed_on_the_evaluation_of_another(timing: dict[str, object]) -> None:
+    bench = Bench(spec=pipeline(evaluator=timing))
+    bench.arrive(1)
+    bench.ask(Verb.RUN_NOW, "evaluator")
+    go_on(bench)
+    bench.arrive(2)
+    made = go_on(bench)
+    first, second = (e.outputs["model"][0] for e in bench.ran("trainer"))
+    assert list(bench.history.blessed_models("taxi")) == [first]
+    assert because(made, "evaluator", "verdict") == f"evaluator has not evaluated model #{second.id} yet"
+    bench.spec = pipeline(evaluator={**timing, "metrics": {"AUC": {"at_least": 0.4}}})
+    go_on(bench)
+    assert list(bench.history.blessed_models("taxi")) == [first], "other limits judge no other model"
+    bench.now += timedelta(days=1)
+    bench.ask(Verb.RUN_NOW, "evaluator")
+    go_on(bench)
+    assert list(bench.history.blessed_models("taxi")) == [second, first]
+
+
+@pytest.mark.parametrize("timing", TIMINGS)
+def test_a_verdict_follows_its_evaluation_at_once(timing: dict[str, object]) -> None:
+    bench = Bench(spec=pipeline(evaluator=timing))
+    for span in (1, 2, 3, 4):
+        bench.arrive(span)
+        go_on(bench)
+        bench.now = bench.now.replace(hour=3) + timedelta(days=1, seconds=span)
+        if timing.get("when") == "manual":
+            bench.ask(Verb.RUN_NOW, "evaluator")
+        go_on(bench)
+        assert len(bench.ran("evaluator", "metrics")) == len(bench.ran("evaluator", "verdict")) == span
+    bench.spec = pipeline(evaluator={**timing, "metrics": {"AUC": {"at_least": 0.4}}})
+    go_on(bench)
+    assert len(bench.ran("evaluator", "verdict")) == 5, "other limits are heeded at once"
+
+
+def test_a_node_is_owed_a_time_at_which_its_data_was_on_its_way_through_others() -> None:
+    bench = settled(trainer={"when": "schedule", "schedule": {"cron": "0 3 * * *"}})
+    bench.now = bench.now.replace(day=2, hour=2, minute=50)
+    bench.arrive(2)
+    go_on(bench, plans=1)
+    bench.now += timedelta(minutes=20)
+    go_on(bench)
+    began = [e.started.time().isoformat("minutes") for e in bench.history if "span-2" in e.key or "1..2" in e.key]
+    assert (began[0], bench.ran("transform")[-1].started, len(bench.ran("trainer"))) == ("02:50", bench.now, 2)
+
+
+def test_a_model_that_is_made_again_needs_no_other_evaluation_to_be_judged_anew() -> None:
+    bench = settled()
+    bench.missing.add(bench.ran("trainer")[0].outputs["model"][0].uri)
+    bench.settle()
+    assert len(bench.ran("trainer")) == 2
+    bench.spec = pipeline(evaluator={"metrics": {"AUC": {"at_least": 0.4}}})
+    bench.settle()
+    assert (len(bench.ran("evaluator", "metrics")), len(bench.ran("evaluator", "verdict"))) == (1, 2)
 
 
 def test_a_code_edit_reruns_what_uses_the_module_only() -> None:

@@ -202,8 +202,11 @@ def test_a_lower_limit_never_refuses_what_a_higher_one_blessed(
         assert judge(limit(at_least=low), candidate, baseline).blessed
 
 
-def bless(folder: Path, metrics: Any, limits: dict[str, Any], **properties: str | int) -> tuple[Path, Made]:
-    """Run the component on an evaluation that measured these rows."""
+def bless(
+    folder: Path, metrics: Any, limits: dict[str, Any], *, of: int = 3, of_digest: str = "m3", **properties: str | int
+) -> tuple[Path, Made]:
+    """Run the component on an evaluation that measured these rows; of model 3 unless said."""
+    properties |= {"current_model_id": of, "current_model_digest": of_digest}
     evaluation = folder / "evaluation"
     evaluation.mkdir(parents=True)
     (evaluation / "metrics.json").write_text(metrics if isinstance(metrics, str) else json.dumps(metrics))
@@ -253,6 +256,17 @@ def test_other_limits_with_the_same_answer_give_the_same_digest(tmp_path: Path) 
 def test_a_damaged_evaluation_is_not_judged(tmp_path: Path) -> None:
     with pytest.raises(BadInput, match=r"metrics\.json"):
         bless(tmp_path, '[{"slice": []', {"BinaryAccuracy": {"at_least": 0.5}})
+
+
+def test_a_model_is_not_judged_by_what_another_one_came_to(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="evaluation #4 is of model #2, not of model #3") as refused:
+        bless(tmp_path, [CANDIDATE], {"BinaryAccuracy": {"at_least": 0.75}}, of=2, of_digest="m2")
+    assert "ctd run-now taxi evaluator --again" in refused.value.hint
+
+
+def test_the_same_model_made_again_is_judged_by_what_it_came_to_before(tmp_path: Path) -> None:
+    _, made = bless(tmp_path, [CANDIDATE], {"BinaryAccuracy": {"at_least": 0.75}}, of=2)
+    assert (made.properties["blessed"], made.properties["current_model_id"]) == (1, 3)
 
 
 def test_judging_needs_no_tensorflow() -> None:
