@@ -169,8 +169,8 @@ BUGS = (
     Bug(
         "lost workers are tried for ever",
         DECIDE,
-        'COUNTED = frozenset({"WorkerLost", "ComponentTimeout"})',
-        'COUNTED = frozenset({"ComponentTimeout"})',
+        'COUNTED = frozenset({"WorkerLost", "ComponentTimeout", "ServerDeadline"})',
+        'COUNTED = frozenset({"ComponentTimeout", "ServerDeadline"})',
     ),
     Bug("a retry is not heeded", DECIDE, "if retry and not counted:", "if retry and not tried:"),
     Bug(
