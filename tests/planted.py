@@ -169,7 +169,7 @@ BUGS = (
     Bug(
         "lost workers are tried for ever",
         DECIDE,
-        'COUNTED = frozenset({"WorkerLost", "ComponentTimeout"})',
+        'COUNTED = frozenset({"WorkerLost", "ComponentTimeout", "ServerDeadline"})',
         'COUNTED = frozenset({"ComponentTimeout"})',
     ),
     Bug("a retry is not heeded", DECIDE, "if retry and not counted:", "if retry and not tried:"),
