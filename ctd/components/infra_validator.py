@@ -26,7 +26,7 @@ from ctd.components.api import (
     split_names,
     user_code,
 )
-from ctd.components.examples_io import read_split
+from ctd.components.examples_io import first_records
 from ctd.components.serving_requests import (
     Feeds,
     Request,
@@ -198,14 +198,12 @@ def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> Sequence[b
     if not spec.requests:
         report.note("only loaded: `requests: 0`")
         return ()
-    examples = work.inputs("examples")
-    records = [
-        record for artifact in examples for file in _files(artifact, spec.split) for record in read_split([file])
-    ]
+    files = [file for artifact in work.inputs("examples") for file in _files(artifact, spec.split)]
+    records = first_records(files, max(_MOST_EXAMPLES, spec.requests))
     if not records:
         without = ", so it has no warm-up requests" if spec.warmup else ""
         report.note(f"only loaded: there are no examples to ask about{without}")
-    return records[: max(_MOST_EXAMPLES, spec.requests)]
+    return records
 
 
 def _files(examples: Artifact, split: str | None) -> Sequence[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +11,7 @@ import tensorflow as tf
 from numpy.typing import NDArray
 
 from ctd.components.api import Work, split_files, split_names, user_code
-from ctd.components.examples_io import read_split
+from ctd.components.examples_io import first_records
 
 Feeds = Mapping[str, NDArray[Any]]
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -143,10 +142,10 @@ def _furthest(one: NDArray[Any], other: NDArray[Any]) -> tuple[Any, Any]:
 
 def last_split_records(work: Work, key: str, most: int) -> list[bytes]:
     """At most so many examples of an input's last split, where evaluation data is."""
-    found = (
-        record
+    files = [
+        file
         for artifact in work.inputs(key)
         for split in split_names(artifact)[-1:]
-        for record in read_split(split_files(artifact, split))
-    )
-    return list(itertools.islice(found, most))
+        for file in split_files(artifact, split)
+    ]
+    return first_records(files, most)
