@@ -20,7 +20,7 @@ from ctd.components.ahead import ahead
 from ctd.components.api import Outputs, Work, split_files, split_names
 from ctd.components.beam_runner import on_beam
 from ctd.components.examples_io import PAYLOAD_FORMATS, disagreement, sequences_to_arrow, to_arrow
-from ctd.components.metadata_files import STATISTICS_FILE, digest_of_messages, write_message
+from ctd.components.metadata_files import STATISTICS_FILE, digest_of_statistics, write_message
 from ctd.components.text_counts import TextCountsGenerator
 from ctd.components.tfrecords import read_batches
 from ctd.core.artifacts import Artifact
@@ -44,7 +44,7 @@ def run(work: Work) -> Outputs:
     for split, statistics in made.items():
         write_message(directory, split, STATISTICS_FILE, statistics)
     names = json.dumps(list(made))
-    return {"statistics": [work.made(directory, digest=digest_of_messages(made), like=examples, split_names=names)]}
+    return {"statistics": [work.made(directory, digest=digest_of_statistics(made), like=examples, split_names=names)]}
 
 
 def _here(work: Work, examples: Artifact, splits: Sequence[str]) -> Mapping[str, DatasetFeatureStatisticsList]:

@@ -15,7 +15,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 from ctd.components.csv_examples import parse_csv, to_examples
 from ctd.components.example_decoder import decode
 from ctd.components.examples_io import sequences_to_arrow, to_arrow, to_arrow_by_tfx_bsl, write_split
-from ctd.components.metadata_files import digest_of_messages
+from ctd.components.metadata_files import digest_of_statistics
 from ctd.components.statistics_gen import Accumulated
 from ctd.components.tfrecords import SPLIT_FILE
 from ctd.core.errors import BadInput
@@ -151,13 +151,7 @@ def in_batches(records: list[bytes], size: int, to_batch: Callable[..., object] 
 
 def rounded(statistics: DatasetFeatureStatisticsList) -> str:
     """What the statistics say, but for the last digits of sums: they depend on the order of adding up."""
-    said = DatasetFeatureStatisticsList.FromString(statistics.SerializeToString())
-    for feature in said.datasets[0].features:
-        for name in ("mean", "std_dev"):
-            setattr(feature.num_stats, name, float(f"{getattr(feature.num_stats, name):.10g}"))
-        common = getattr(feature, feature.WhichOneof("stats")).common_stats
-        common.avg_num_values = float(f"{common.avg_num_values:.6g}")
-    return digest_of_messages({"": said})
+    return digest_of_statistics({"": statistics})
 
 
 def test_statistics_in_batches_are_those_that_tfdv_computes_with_beam(tmp_path: Path) -> None:
@@ -221,7 +215,7 @@ def test_beyond_what_is_counted_exactly_texts_are_estimated_and_still_told_apart
 def test_statistics_of_sequences_in_batches_are_those_of_the_whole() -> None:
     records = sequences(200)
     whole = generate_statistics_in_memory(sequences_to_arrow(records, ""), tfdv.StatsOptions())
-    for size in (200, 37, 1):
+    for size in (200, 37, 2):
         assert rounded(in_batches(records, size, sequences_to_arrow).statistics()) == rounded(whole)
 
 
