@@ -6,7 +6,6 @@ nothing: limits are the verdict's.
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import math
@@ -31,10 +30,9 @@ from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split
 from ctd.components.beam_runner import on_beam
 from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
 from ctd.components.evaluation_metrics import Computations, class_names, measure
-from ctd.components.examples_io import read_split
+from ctd.components.examples_io import first_records, read_split
 from ctd.components.kept_answers import KeptAnswers
 from ctd.components.metadata_files import schema_of
-from ctd.components.tfrecords import read_batches
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, PermanentError
 from ctd.core.fingerprints import digest_of
@@ -109,8 +107,7 @@ def run(work: Work) -> Outputs:
 
 def _examples(work: Work, files: Sequence[str], most: int | None) -> Examples:
     """All examples, or the first `most`."""
-    every = (record for file in files for batch in read_batches(file) for record in batch)
-    records, schema = read_split(files) if most is None else [*itertools.islice(every, most)], work.optional("schema")
+    records, schema = read_split(files) if most is None else first_records(files, most), work.optional("schema")
     if not records:
         raise BadInput(
             f"{work.where}: there are no examples in {', '.join(work.spec(EvaluatorSpec).splits)}",

@@ -26,7 +26,7 @@ from ctd.components.api import (
     split_files,
     user_code,
 )
-from ctd.components.examples_io import read_split
+from ctd.components.examples_io import first_records
 from ctd.components.serving_requests import (
     Feeds,
     Request,
@@ -220,8 +220,8 @@ def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> tuple[Sequ
     if not spec.requests:
         report.note("only loaded: `requests: 0`")
         return (), ""
-    examples = work.inputs("examples")
-    records = [record for artifact in examples for record in _of(artifact, spec.split)]
+    examples, most = work.inputs("examples"), max(_MOST_EXAMPLES, spec.requests)
+    records = [record for artifact in examples for record in _of(artifact, spec.split, most)]
     if examples and not records:
         split = f"split {spec.split!r}" if spec.split else "every split"
         return (), (
@@ -232,11 +232,11 @@ def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> tuple[Sequ
     if not records:
         without = ", so it has no warm-up requests" if spec.warmup else ""
         report.note(f"only loaded: there are no examples to ask about{without}")
-    return records[: max(_MOST_EXAMPLES, spec.requests)], ""
+    return records[:most], ""
 
 
-def _of(examples: Artifact, split: str | None) -> Sequence[bytes]:
-    return read_split(split_files(examples, split)) if split else first_split_records(examples)
+def _of(examples: Artifact, split: str | None, most: int) -> Sequence[bytes]:
+    return first_records(split_files(examples, split), most) if split else first_split_records(examples, most)
 
 
 def _questions(model: Path, spec: InfraValidatorSpec, records: Sequence[bytes]) -> Questions:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from ctd.components.arrow_cells import cells_in
@@ -47,10 +49,21 @@ def _batches(file: pq.ParquetFile, columns: Columns, path: str) -> Iterator[Mapp
 
 def _decoded(array: Any) -> Any:
     """Numbers for times, which have no limits, and no zones to be known; values for places in a dictionary."""
+    if _is_list(array.type):
+        values = array.flatten()
+        decoded = _decoded(values)
+        return array if decoded is values else _lists(array, decoded)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
     numbers = _as_numbers(array.type)
     return array.cast(numbers) if numbers else array
+
+
+def _lists(like: Any, values: Any) -> Any:
+    """Lists of these values, as long as those they were taken from: Arrow casts not every kind of list."""
+    ends = np.cumsum(pc.list_value_length(like).fill_null(0).to_numpy(zero_copy_only=False), dtype=np.int64)
+    missing = np.append(like.is_null().to_numpy(zero_copy_only=False), False)
+    return pa.LargeListArray.from_arrays(pa.array(np.append([0], ends), mask=missing), values)
 
 
 def _values(array: Any, column: Column) -> Values:
@@ -59,9 +72,6 @@ def _values(array: Any, column: Column) -> Values:
 
 
 def _as_numbers(type_: Any) -> Any:
-    if _is_list(type_):
-        inside = _as_numbers(type_.value_type)
-        return pa.list_(inside) if inside else None
     if pa.types.is_date32(type_):
         return pa.int32()
     return pa.int64() if pa.types.is_timestamp(type_) or pa.types.is_date64(type_) else None
@@ -69,7 +79,9 @@ def _as_numbers(type_: Any) -> Any:
 
 def _column(name: str, type_: Any, path: str) -> Column:
     many = _is_list(type_)
-    inside = type_.value_type if many or pa.types.is_dictionary(type_) else type_
+    inside = type_.value_type if many else type_
+    if pa.types.is_dictionary(inside):
+        inside = inside.value_type
     found = _kind(inside)
     if found is None:
         unsupported(path, name, str(type_))

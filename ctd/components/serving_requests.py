@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import NDArray
 
 from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.distance import apart
-from ctd.components.examples_io import read_split
+from ctd.components.examples_io import first_records
 from ctd.core.artifacts import Artifact
 
 Feeds = Mapping[str, NDArray[Any]]
@@ -159,14 +158,16 @@ def _furthest(one: NDArray[Any], other: NDArray[Any]) -> tuple[Any, Any]:
 
 def last_split_records(work: Work, key: str, most: int) -> list[bytes]:
     """At most so many examples of an input's last split, where evaluation data is; of one before it, if it is empty."""
-    found = (record for artifact in work.inputs(key) for record in _of_one_split(artifact, split_names(artifact)[::-1]))
-    return list(itertools.islice(found, most))
+    found: list[bytes] = []
+    for artifact in work.inputs(key):
+        found += _of_one_split(artifact, split_names(artifact)[::-1], most - len(found))
+    return found
 
 
-def first_split_records(examples: Artifact) -> Sequence[bytes]:
-    """The examples of the first split that has any."""
-    return _of_one_split(examples, split_names(examples))
+def first_split_records(examples: Artifact, most: int) -> list[bytes]:
+    """At most so many examples of the first split that has any."""
+    return _of_one_split(examples, split_names(examples), most)
 
 
-def _of_one_split(examples: Artifact, splits: Iterable[str]) -> Sequence[bytes]:
-    return next(filter(None, (read_split(split_files(examples, split)) for split in splits)), [])
+def _of_one_split(examples: Artifact, splits: Iterable[str], most: int) -> list[bytes]:
+    return next(filter(None, (first_records(split_files(examples, split), most) for split in splits)), [])

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import tensorflow_data_validation as tfdv
+from tensorflow_data_validation.statistics.generators.stats_generator import CombinerStatsGenerator
 from tensorflow_data_validation.statistics.stats_impl import extract_statistics_output, get_generators
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
@@ -19,7 +20,8 @@ from ctd.components.ahead import ahead
 from ctd.components.api import Outputs, Work, split_files, split_names
 from ctd.components.beam_runner import on_beam
 from ctd.components.examples_io import PAYLOAD_FORMATS, disagreement, sequences_to_arrow, to_arrow
-from ctd.components.metadata_files import STATISTICS_FILE, digest_of_messages, write_message
+from ctd.components.metadata_files import STATISTICS_FILE, digest_of_statistics, write_message
+from ctd.components.text_counts import TextCountsGenerator
 from ctd.components.tfrecords import read_batches
 from ctd.core.artifacts import Artifact
 from ctd.specs.beam import BeamRunner
@@ -42,7 +44,7 @@ def run(work: Work) -> Outputs:
     for split, statistics in made.items():
         write_message(directory, split, STATISTICS_FILE, statistics)
     names = json.dumps(list(made))
-    return {"statistics": [work.made(directory, digest=digest_of_messages(made), like=examples, split_names=names)]}
+    return {"statistics": [work.made(directory, digest=digest_of_statistics(made), like=examples, split_names=names)]}
 
 
 def _here(work: Work, examples: Artifact, splits: Sequence[str]) -> Mapping[str, DatasetFeatureStatisticsList]:
@@ -69,11 +71,13 @@ def _by_beam(
 
 
 class Accumulated:
-    """What TFDV's generators keep of the batches they were given: as much as their sketches hold, however many rows."""
+    """What generators keep of the batches they were given: TFDV's, and ours for texts. It is limited, unlike rows."""
 
-    def __init__(self, where: str, options: tfdv.StatsOptions | None = None) -> None:
+    def __init__(self, where: str) -> None:
         self._where = where
-        self._generators = get_generators(options or tfdv.StatsOptions(), in_memory=True)
+        options = tfdv.StatsOptions()
+        combiners = [made for made in get_generators(options) if isinstance(made, CombinerStatsGenerator)]
+        self._generators = [*combiners, TextCountsGenerator(options)]
         self._kept = [generator.create_accumulator() for generator in self._generators]
         self._types: dict[str, Any] = {}
 

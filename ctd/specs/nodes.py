@@ -149,7 +149,7 @@ class StatisticsGenSpec(BeamNode):
     def pieces(self) -> tuple[Piece, ...]:
         takes = {"examples": Take(T.EXAMPLES, EachSpan(), prefer="examples")}
         makes = {"statistics": T.STATISTICS}
-        return (Piece("ctd.components.statistics_gen", takes, makes, self.settings()),)
+        return (Piece("ctd.components.statistics_gen", takes, makes, self.settings(), version=2),)
 
 
 class SchemaGenSpec(WindowedNode):

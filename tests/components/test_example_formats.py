@@ -170,6 +170,8 @@ def test_every_type_of_parquet_becomes_what_is_documented(read) -> None:
             "zoned": pa.array([1_700_000_000_999], pa.timestamp("ms", "Europe/Berlin")),
             "far": pa.array([2**40], pa.timestamp("s")),
             "moments": pa.array([[noon, noon]], pa.list_(pa.timestamp("us"))),
+            "span": pa.array([[noon, -noon]], pa.list_(pa.timestamp("us"), 2)),
+            "categories": pa.array([["x", "y", "x"]], pa.list_(pa.dictionary(pa.int32(), pa.string()))),
         }
     )
     (found,) = features(read("parquet", parquet(table, version="2.6"), **ONE))
@@ -189,6 +191,8 @@ def test_every_type_of_parquet_becomes_what_is_documented(read) -> None:
         "zoned": [1_700_000_000],
         "far": [2**40],
         "moments": [-43200, -43200],
+        "span": [-43200, 43199],
+        "categories": [b"x", b"y", b"x"],
     }
 
 
@@ -308,6 +312,7 @@ HELD = {
     "floats": (pa.large_list(pa.float32()), st.lists(st.floats(width=32), max_size=3)),
     "texts": (pa.list_(pa.string()), st.lists(st.text(max_size=3), max_size=3)),
     "moments": (pa.list_(pa.timestamp("us")), st.lists(WIDE, max_size=2)),
+    "categories": (pa.list_(pa.dictionary(pa.int32(), pa.string())), st.lists(st.sampled_from("xyz"), max_size=3)),
 }
 
 

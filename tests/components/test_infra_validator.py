@@ -142,6 +142,24 @@ def test_a_model_that_rolls_dice_is_not_compared(validate: Validate, folder: Pat
     assert any("not compared" in note for note in report["notes"])
 
 
+def test_examples_beyond_those_that_may_be_asked_about_are_not_read(
+    validate: Validate, model: Artifact, tmp_path: Path
+) -> None:
+    padded = tf.train.Example(
+        features=tf.train.Features(
+            feature={"pad": tf.train.Feature(bytes_list=tf.train.BytesList(value=[b"x" * 4000]))}
+        )
+    ).SerializeToString()  # protobuf merges what follows one another
+    many = small.write_examples(tmp_path / "many", small.rides(3))
+    (file,) = Path(many.uri, "Split-eval").iterdir()
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in small.records(small.rides(2000)):
+            writer.write(record + padded)
+    with file.open("ab") as end:
+        end.write(b"no record")
+    assert validate(model, examples=many)[0].properties["blessed"] == 1
+
+
 @pytest.mark.parametrize(("spec", "inputs"), [({"requests": 0}, {}), ({}, {"examples": ()})])
 def test_a_model_that_was_only_loaded_is_said_so(
     validate: Validate, model: Artifact, spec: dict[str, Any], inputs: dict[str, Any]

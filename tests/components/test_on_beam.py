@@ -1,8 +1,8 @@
 """On a runner of Beam a span gives the same examples and statistics as on ctd's own path, and the same errors."""
 
-import json
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -11,7 +11,6 @@ import tensorflow_model_analysis as tfma
 
 from ctd.components.api import split_files
 from ctd.components.examples_io import read_split
-from ctd.components.metadata_files import digest_of_messages, statistics_of
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
 from tests.components import evaluation_models as small
@@ -108,18 +107,16 @@ def test_what_is_wrong_with_a_file_is_said_in_the_same_words(work, tmp_path, con
 
 
 def test_statistics_on_beam_are_those_of_ctd(work, tmp_path) -> None:
-    examples = made(work, csv_files(tmp_path), None)
+    files = csv_files(tmp_path)
+    chance = np.random.default_rng(1)
+    rows = (f"{chance.integers(100)},{chance.gamma(2, 5)},word,{chance.normal()}\n" for _ in range(4000))
+    files[0].write_text(HEADER + "".join(rows))
+    examples = made(work, files, None)
     own, on_beam = (
         work("statistics_gen", spec={"beam": beam}, inputs={"examples": examples})["statistics"][0]
         for beam in (None, DIRECT)
     )
-    assert on_beam.properties == own.properties
-    for split in json.loads(str(own.properties["split_names"])):
-        both = [statistics_of(one, split) for one in (own, on_beam)]
-        for feature in (feature for one in both for feature in one.datasets[0].features):
-            for name in ("mean", "std_dev"):  # their last digits depend on the order of adding up
-                setattr(feature.num_stats, name, float(f"{getattr(feature.num_stats, name):.10g}"))
-        assert digest_of_messages({"": both[0]}) == digest_of_messages({"": both[1]})
+    assert (on_beam.digest, on_beam.properties) == (own.digest, own.properties)
 
 
 def test_an_evaluation_on_beam_has_the_numbers_of_ctd(work, tmp_path) -> None:

@@ -183,7 +183,7 @@ def test_keras_2_is_traced_as_it_is_and_what_users_write_in_it_is_converted(trai
             model.fit(data, steps_per_epoch=3, verbose=0)
             said = {
                 "steps": int(model.steps),
-                "spared": conversion.is_allowlisted(tf_keras.optimizers.Adam.minimize),
+                "spared": conversion.is_allowlisted(model) or conversion.is_allowlisted(tf_keras.metrics.AUC.result),
             }
             json.dump(said, open(os.path.join(fn_args.model_run_dir, "said.json"), "w"))
         """)
@@ -191,6 +191,48 @@ def test_keras_2_is_traced_as_it_is_and_what_users_write_in_it_is_converted(trai
     )
     said = json.loads(Path(made["model_run"][0].uri, "said.json").read_text())
     assert said == {"steps": 3, "spared": True}
+
+
+def test_schedules_constraints_and_activations_of_users_are_converted_in_keras_2(train: Train) -> None:
+    made = train(
+        body("""
+            import tf_keras
+
+            class Schedule(tf_keras.optimizers.schedules.LearningRateSchedule):
+                def __call__(self, step):
+                    if step > 1:
+                        return tf.constant(0.1)
+                    return tf.constant(0.0)
+
+            class NotNegative(tf_keras.constraints.Constraint):
+                def __call__(self, weights):
+                    if tf.reduce_sum(weights) < 0.0:
+                        weights = tf.zeros_like(weights)
+                    return weights
+
+            def positive(x):
+                if tf.reduce_mean(x) > 0.0:
+                    return x
+                return -x
+
+            class Model(tf_keras.Model):
+                def __init__(self):
+                    super().__init__()
+                    self.dense = tf_keras.layers.Dense(1, positive, kernel_constraint=NotNegative())
+                    self.last = tf_keras.layers.Lambda(positive)
+
+                def call(self, x):
+                    return self.last(self.dense(x))
+
+            model = Model()
+            model.compile(tf_keras.optimizers.SGD(Schedule()), "mse")
+            data = tf.data.Dataset.from_tensor_slices(([[-3.0], [2.0]], [[-3.0], [-1000.0]])).batch(1).repeat()
+            model.fit(data, steps_per_epoch=4, verbose=0)
+            json.dump(model.dense.kernel.numpy().tolist(), open(os.path.join(fn_args.model_run_dir, "said.json"), "w"))
+        """)
+        + SAVE
+    )
+    assert json.loads(Path(made["model_run"][0].uri, "said.json").read_text()) == [[0.0]]
 
 
 def test_a_fresh_process_has_the_keras_of_a_warm_one(tmp_path: Path, examples: list[Artifact]) -> None:

@@ -87,6 +87,33 @@ def test_features_without_a_shape_are_read_from_the_files(files: list[str]) -> N
     assert len(numbers(rows)) == ROWS
 
 
+@pytest.mark.parametrize("kind", ["numbers", "text"])
+def test_what_is_small_on_disk_and_large_as_tensors_is_read_in_every_epoch(tmp_path: Path, kind: str) -> None:
+    width, rows = 1000, 500
+    example = tf.train.Example()
+    if kind == "numbers":
+        example.features.feature["x"].float_list.value.extend([0.0] * width)
+    else:
+        example.features.feature["x"].bytes_list.value.append(b"0" * 4 * width)
+    with tf.io.TFRecordWriter(str(tmp_path / "zeros.gz"), "GZIP") as writer:
+        for _ in range(rows):
+            writer.write(example.SerializeToString())
+    size = 4 * width * rows
+    assert (tmp_path / "zeros.gz").stat().st_size < size / 50
+    feature = tf.io.FixedLenFeature([width], tf.float32) if kind == "numbers" else tf.io.FixedLenFeature([1], tf.string)
+    wanted = options(label_key=None, shuffle=False, batch_size=100)
+    kept, streamed = (
+        training.dataset(str(tmp_path / "zeros.gz"), {"x": feature}, wanted, limit=limit)
+        for limit in (size + 30 * rows, size - 1)
+    )
+    for one, other in zip(kept, streamed, strict=True):
+        np.testing.assert_array_equal(one["x"], other["x"])
+    (tmp_path / "zeros.gz").unlink()
+    assert sum(len(batch["x"]) for batch in kept) == rows
+    with pytest.raises(tf.errors.NotFoundError):
+        list(streamed)
+
+
 def test_files_may_be_without_compression(tmp_path: Path) -> None:
     with tf.io.TFRecordWriter(str(tmp_path / "plain")) as writer:
         for record in small.records(small.rides(5)):
