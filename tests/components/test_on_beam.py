@@ -1,5 +1,6 @@
 """On a runner of Beam a span gives the same examples and statistics as on ctd's own path, and the same errors."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import tensorflow_model_analysis as tfma
 
 from ctd.components.api import split_files
 from ctd.components.examples_io import read_split
+from ctd.components.metadata_files import digest_of_messages, statistics_of
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
 from tests.components import evaluation_models as small
