@@ -155,4 +155,4 @@ def test_servers_are_asked_about_the_split_that_has_examples(span: Any, tmp_path
         Request(1, "p", "n", "pusher", "all", "", str(tmp_path), {}, outputs={}, inputs={"examples": (examples,)})
     )
     (record,) = read_split(split_files(examples, split))
-    assert last_split_records(asked, "examples", 9) == first_split_records(examples) == [record]
+    assert last_split_records(asked, "examples", 9) == first_split_records(examples, 9) == [record]
