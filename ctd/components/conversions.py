@@ -62,7 +62,7 @@ def converted(work: Work, target: TfliteTarget | TfjsTarget, form: Form, notes: 
     compare(report, expected, served, asked.numbers)
     if yardstick and report.outputs.keys() == expected[0].keys():
         own, other = (yardstick.measure(asked.labelled, answers) for answers in (expected, served))
-        compare_metrics(report, own, other, metrics)
+        compare_metrics(report, own, other, metrics, yardstick.classes)
     (notes / PARITY_FILE).write_text(json.dumps(asdict(report), indent=1) + "\n")
     if not report.accepted:
         raise Refused(report)

@@ -8,6 +8,7 @@ bundles. What needs more than that (`needs_pipeline`) is left to TFMA's pipeline
 from __future__ import annotations
 
 import copy
+import json
 import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -115,15 +116,24 @@ def _by_ways(
     return totals, combiners
 
 
-def class_names(config: tfma.EvalConfig) -> dict[str, str]:
-    """Metrics' classes, as in the spec, by the names that TFMA gives their results."""
+def spec_name(metric: tfma.MetricConfig) -> str:
+    """What the spec calls a metric: its class, or a name of the user's own, which it also has in TFMA."""
+    return str((json.loads(metric.config) if metric.config else {}).get("name", metric.class_name))
+
+
+def spec_names(config: tfma.EvalConfig) -> dict[str, str]:
+    """Metrics' names in the spec, by the names that TFMA gives their results."""
     found: dict[str, str] = {}
     for spec in config.metrics_specs:
         for metric in spec.metrics:
-            alone = tfma.MetricsSpec(metrics=[metric], model_names=spec.model_names)
-            for computation in metric_specs.to_computations([alone], eval_config=config):
-                for key in computation.keys:
-                    found.setdefault(key.name, metric.class_name)
+            alone = tfma.MetricsSpec()
+            alone.CopyFrom(spec)
+            del alone.metrics[:]
+            alone.metrics.append(metric)
+            computations = metric_specs.to_computations([alone], eval_config=config)
+            names = {key.name for computation in computations for key in computation.keys if not _is_private(key)}
+            # What has several results was given a name for each.
+            found |= dict.fromkeys(names, spec_name(metric)) if len(names) == 1 else {name: name for name in names}
     return found
 
 

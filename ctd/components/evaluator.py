@@ -29,7 +29,7 @@ from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split_files, user_code
 from ctd.components.beam_runner import on_beam
 from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
-from ctd.components.evaluation_metrics import Computations, class_names, measure
+from ctd.components.evaluation_metrics import Computations, measure, spec_names
 from ctd.components.examples_io import first_records, read_split
 from ctd.components.kept_answers import KeptAnswers
 from ctd.components.metadata_files import schema_of
@@ -37,13 +37,16 @@ from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, PermanentError
 from ctd.core.fingerprints import digest_of
 from ctd.specs.beam import BeamRunner
-from ctd.specs.evaluator import EvaluatorSpec
+from ctd.specs.evaluator import EvaluatorSpec, Threshold
 from ctd.specs.metric_names import ALWAYS_MEASURED
+from ctd.specs.metric_values import COMPARISONS
 
 log = logging.getLogger(__name__)
 
 _CANDIDATE, _BASELINE = tfma.CANDIDATE_KEY, tfma.BASELINE_KEY
 (_COUNT,) = ALWAYS_MEASURED
+_UNWEIGHTED = ("ModelCosineSimilarity", "Bleu")  # TFMA refuses them beside weights
+_FLIP_RATES = ("flip_rate", *(f"{old}_to_{new}_flip_rate" for old in ("neg", "pos") for new in ("neg", "pos")))
 _METRICS_HINT = (
     "Do the metrics suit label and predictions, and are their `config:` as their classes take it? Metrics need numbers "
     "for labels, of one class or several as their names say. The whole traceback is in the execution's log."
@@ -90,14 +93,9 @@ def run(work: Work) -> Outputs:
     evaluation = Evaluation(work, files, examples, output, kept, beam)
     candidate = _inferred(evaluation, _CANDIDATE, model)
     _check_slices(evaluation, candidate)
-    skipped, rows = "", []
-    if baseline:
-        try:
-            rows = _measure(evaluation, [candidate, _inferred(evaluation, _BASELINE, baseline)])
-        except PermanentError as error:
-            # An old model that no longer fits must not keep new ones out.
-            skipped = f"baseline #{baseline.id} not compared: {error.message}"
-    rows = rows or _measure(evaluation, [candidate])
+    rows, skipped = (
+        _measure_both(evaluation, candidate, baseline) if baseline else (_measure(evaluation, [candidate]), "")
+    )
     (evaluation.output / METRICS_FILE).write_text(json.dumps(rows, indent=1, allow_nan=False) + "\n")
     compared = None if skipped else baseline
     digest = digest_of({"metrics": rows, "models": [model.digest, compared.digest if compared else None]})
@@ -150,10 +148,35 @@ def _check_slices(evaluation: Evaluation, candidate: Measured) -> None:
             raise no_feature(f"{feature!r}, which examples are sliced by,", "slices", candidate.batches[0])
 
 
-def _measure(evaluation: Evaluation, models: Sequence[Measured]) -> list[dict[str, Any]]:
+def _measure_both(evaluation: Evaluation, candidate: Measured, baseline: Artifact) -> tuple[list[dict[str, Any]], str]:
+    """The rows with those of the baseline, or without and why: an old model that no longer fits keeps none out."""
+    models = [candidate]
+    try:
+        models.append(_inferred(evaluation, _BASELINE, baseline))
+        return _measure(evaluation, models), ""
+    except PermanentError as error:
+        if _only_comparisons_fail(evaluation, models):
+            raise
+        skipped = f"baseline #{baseline.id} not compared: {error.message}"
+    return _measure(evaluation, [candidate]), skipped
+
+
+def _only_comparisons_fail(evaluation: Evaluation, models: Sequence[Measured]) -> bool:
+    """Whether the baseline fits, and metrics that compare models do not suit either: they would never be judged."""
+    asked = {limit.class_of(name) for name, limit in evaluation.spec.metrics.items()}
+    if len(models) == 1 or not asked & COMPARISONS:
+        return False
+    try:
+        _measure(evaluation, models, comparisons=False)
+    except PermanentError:
+        return False
+    return True
+
+
+def _measure(evaluation: Evaluation, models: Sequence[Measured], *, comparisons: bool = True) -> list[dict[str, Any]]:
     """The rows of metrics.json: slices of the candidate first, the whole before its parts."""
     subjects = [model.subject for model in models]
-    config = _config(evaluation.spec, subjects)
+    config = _config(evaluation.spec, subjects, comparisons=comparisons and len(models) > 1)
     evaluation.work.progress(f"{_said(evaluation)}: metrics of {len(models)} models")
     with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
         computations = Computations.of(config, evaluation.examples.schema)
@@ -161,7 +184,7 @@ def _measure(evaluation: Evaluation, models: Sequence[Measured]) -> list[dict[st
             found = _by_pipeline(evaluation, subjects, config)
         else:
             found = _here(evaluation, models, config, computations)
-        names = class_names(config)
+        names = spec_names(config)
     rows = [row for slice_metrics in found for row in _rows(slice_metrics, names)]
     return sorted(rows, key=lambda row: (row["model"] != _CANDIDATE, row["slice"] != [], str(row["slice"])))
 
@@ -179,25 +202,40 @@ def _properties(model: Artifact, compared: Artifact | None, skipped: str) -> dic
     return properties
 
 
-def _config(spec: EvaluatorSpec, subjects: Sequence[Subject]) -> tfma.EvalConfig:
+def _config(spec: EvaluatorSpec, subjects: Sequence[Subject], *, comparisons: bool) -> tfma.EvalConfig:
     """The spec in TFMA's words, without limits."""
     metrics = [
-        tfma.MetricConfig(class_name=name, config=json.dumps(limit.config) if limit.config else "")
+        _metric(name, limit)
         for name, limit in spec.metrics.items()
-        if name != _COUNT
+        if name != _COUNT and (comparisons or limit.class_of(name) not in COMPARISONS)
     ]
+    weighted = [metric for metric in metrics if metric.class_name not in _UNWEIGHTED]
+    unweighted = [metric for metric in metrics if metric.class_name in _UNWEIGHTED]
     config = tfma.EvalConfig(
         model_specs=[subject.spec for subject in subjects],
         slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in spec.slices],
         metrics_specs=[
             # How many examples there are, whatever they weigh.
-            tfma.MetricsSpec(metrics=[tfma.MetricConfig(class_name=_COUNT)], example_weights={"unweighted": True}),
-            *([tfma.MetricsSpec(metrics=metrics)] if metrics else []),
+            tfma.MetricsSpec(
+                metrics=[tfma.MetricConfig(class_name=_COUNT), *unweighted], example_weights={"unweighted": True}
+            ),
+            *([tfma.MetricsSpec(metrics=weighted)] if weighted else []),
         ],
     )
     # The metrics a Keras model was compiled with are not asked for, and only Keras 2 models bring theirs.
     config.options.include_default_metrics.value = False
     return config_util.update_eval_config_with_defaults(config, has_baseline=len(subjects) > 1)
+
+
+def _metric(name: str, limit: Threshold) -> tfma.MetricConfig:
+    """A metric of the spec, under a name that no other has."""
+    config = dict(limit.config)
+    if limit.class_of(name) == "BooleanFlipRates":
+        # It has no name, but five results that are called as other metrics are.
+        config |= {f"{rate}_name": f"{name} {rate}" for rate in _FLIP_RATES if f"{rate}_name" not in config}
+    elif limit.metric:
+        config["name"] = name
+    return tfma.MetricConfig(class_name=limit.class_of(name), config=json.dumps(config) if config else "")
 
 
 def _here(
@@ -271,8 +309,9 @@ def _rows(found: metrics_for_slice_pb2.MetricsForSlice, names: dict[str, str]) -
     """The plain numbers of one slice, one row for each model."""
     keys = [[part.column, _slice_value(part)] for part in found.slice_key.single_slice_keys]
     by_model: dict[str, dict[str, float | None]] = {}
+    alone = {item.key.SerializeToString() for item in found.metric_keys_and_values if not item.key.is_diff}
     for item in found.metric_keys_and_values:
-        if item.key.is_diff or item.value.WhichOneof("type") != "double_value":
+        if item.value.WhichOneof("type") != "double_value" or (item.key.is_diff and _of_one(item.key) in alone):
             continue
         metrics = by_model.setdefault(item.key.model_name or _CANDIDATE, {})
         name = names.get(item.key.name, item.key.name)
@@ -284,6 +323,14 @@ def _rows(found: metrics_for_slice_pb2.MetricsForSlice, names: dict[str, str]) -
         metrics[name] = value if math.isfinite(value) else None
     for model, metrics in by_model.items():
         yield {"slice": keys, "model": model, "metrics": metrics, "examples": round(metrics[_COUNT] or 0)}
+
+
+def _of_one(difference: Any) -> bytes:
+    """The key of what a difference is of. Comparisons are differences of nothing else: they are values themselves."""
+    key = type(difference)()
+    key.CopyFrom(difference)
+    key.is_diff = False
+    return bytes(key.SerializeToString())
 
 
 def _slice_value(part: Any) -> str | int | float:

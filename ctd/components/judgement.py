@@ -9,36 +9,10 @@ from dataclasses import dataclass
 
 from ctd.core.errors import SpecError
 from ctd.specs.evaluator import Threshold
+from ctd.specs.metric_values import COMPARISONS, more_is_better, no_direction
 
 # Limits are decimal numbers that people write; 0.80 - 0.79 must count as 0.01.
 _ROUNDING = 1e-9
-
-_MORE_IS_BETTER = {
-    *("AUC", "Recall", "TruePositives", "TP", "TrueNegatives", "TN", "Specificity", "TPR", "TNR", "PPV", "NPV"),
-    *("NegativePredictiveValue", "PrecisionAtRecall", "RecallAtPrecision", "RecallAtFalsePositiveRate"),
-    *("SensitivityAtSpecificity", "SpecificityAtSensitivity", "AUCPrecisionRecall", "MatthewsCorrelationCoefficient"),
-    *("FowlkesMallowsIndex", "Informedness", "Markedness", "DiagnosticOddsRatio", "PositiveLikelihoodRatio"),
-    *("NDCG", "ExactMatch", "CosineSimilarity", "SquaredPearsonCorrelation", "MaxRecall", "SetMatchRecall"),
-    *("CoefficientOfDiscrimination", "RelativeCoefficientOfDiscrimination", "COCOMeanAverageRecall"),
-    *("COCOAverageRecall", "ObjectDetectionRecall", "ObjectDetectionMaxRecall", "ObjectDetectionPrecisionAtRecall"),
-    "SemanticSegmentationTruePositive",
-}
-_LESS_IS_BETTER = {
-    *("FalsePositives", "FP", "FalseNegatives", "FN", "FPR", "FNR", "FallOut", "MissRate", "FalseDiscoveryRate"),
-    *("FalseOmissionRate", "NegativeLikelihoodRatio", "MinLabelPosition", "KLDivergence", "Poisson"),
-    "SemanticSegmentationFalsePositive",
-}
-_MORE_ENDINGS = ("Accuracy", "Precision", "Score", "IoU")
-_LESS_ENDINGS = ("Error", "Loss", "Crossentropy", "CrossEntropy", "Hinge")
-
-
-def more_is_better(metric: str) -> bool | None:
-    """Which way a metric improves, by its TFMA or Keras class; nothing if there is no better, as for a mean."""
-    if metric in _MORE_IS_BETTER or metric.endswith(_MORE_ENDINGS):
-        return True
-    if metric in _LESS_IS_BETTER or metric.endswith(_LESS_ENDINGS):
-        return False
-    return None
 
 
 @dataclass(frozen=True)
@@ -106,7 +80,7 @@ def judge(
 ) -> Verdict:
     """Bless if every limit that can be checked holds and at least one could be; `baseline` is None without one.
 
-    Raises SpecError for a comparison with the baseline by a metric that has no better and worse.
+    Raises SpecError for a comparison with the baseline by a metric that has no better and worse, which specs refuse.
     """
     _check_directions(limits)
     before = None if baseline is None else {row.slice: row for row in baseline}
@@ -120,13 +94,10 @@ def judge(
             if row.examples < limit.min_examples:
                 small.add(row.slice)
                 continue
-            checks.extend(_value_checks(metric, limit, row))
-            if limit.not_worse_than_baseline_by is not None and before is not None:
-                compared = _comparison(metric, limit.not_worse_than_baseline_by, row, before.get(row.slice))
-                if compared:
-                    checks.append(compared)
-                else:
-                    alone.add(row.slice)
+            found, lacks = _row_checks(metric, limit, row, (before or {}).get(row.slice))
+            checks += found
+            if lacks and before is not None:
+                alone.add(row.slice)
     if before is not None:
         alone |= before.keys() - {row.slice for row in candidate}
     blessed, reason = _decide(checks, len(candidate), before is not None, why_alone)
@@ -135,11 +106,20 @@ def judge(
 
 def _check_directions(limits: Mapping[str, Threshold]) -> None:
     for metric, limit in limits.items():
-        if limit.not_worse_than_baseline_by is not None and more_is_better(metric) is None:
-            raise SpecError(
-                f"metrics.{metric}.not_worse_than_baseline_by: for {metric} neither more nor less is better",
-                hint="Use at_least and at_most for this metric.",
-            )
+        aimless = no_direction(limit.class_of(metric)) if limit.not_worse_than_baseline_by is not None else None
+        if aimless:
+            raise SpecError(f"metrics.{metric}.not_worse_than_baseline_by: {aimless[0]}", hint=aimless[1])
+
+
+def _row_checks(metric: str, limit: Threshold, row: Row, other: Row | None) -> tuple[list[Check], bool]:
+    """The checks of one limit on one slice, and whether the baseline's side of a comparison is missing there."""
+    if limit.class_of(metric) in COMPARISONS:
+        return ([], True) if other is None else ([*_value_checks(metric, limit, row)], False)
+    checks = [*_value_checks(metric, limit, row)]
+    if limit.not_worse_than_baseline_by is None:
+        return checks, False
+    compared = _comparison(metric, limit, row, other)
+    return ([*checks, compared], False) if compared else (checks, True)
 
 
 def _value_checks(metric: str, limit: Threshold, row: Row) -> Iterator[Check]:
@@ -152,13 +132,14 @@ def _value_checks(metric: str, limit: Threshold, row: Row) -> Iterator[Check]:
         yield Check(row.label, metric, Limit.AT_MOST, limit.at_most, value, None, row.examples, passed)
 
 
-def _comparison(metric: str, allowed: float, row: Row, before: Row | None) -> Check | None:
+def _comparison(metric: str, limit: Threshold, row: Row, before: Row | None) -> Check | None:
     """The change against the baseline; nothing where the baseline has no number to compare with."""
     old = before.metrics.get(metric) if before else None
     if old is None:
         return None
-    value = row.metrics.get(metric)
-    worse = math.inf if value is None else (old - value if more_is_better(metric) else value - old)
+    value, allowed = row.metrics.get(metric), limit.not_worse_than_baseline_by or 0.0
+    better = more_is_better(limit.class_of(metric))
+    worse = math.inf if value is None else (old - value if better else value - old)
     passed = worse <= allowed + _ROUNDING
     return Check(row.label, metric, Limit.BASELINE, allowed, value, old, row.examples, passed)
 
@@ -172,8 +153,8 @@ def _decide(checks: Sequence[Check], slices: int, compared: bool, why_alone: str
     if not checks:
         alone = "" if compared else f" ({why_alone or 'there is no baseline yet'})"
         return False, (
-            f"not blessed: no limit could be checked{alone}. Write `at_least:` or `at_most:` for a metric of the "
-            "evaluator, and see that `min_examples` leaves a slice"
+            f"not blessed: no limit could be checked{alone}. Write `at_least:` or `at_most:` for a metric that needs "
+            "no baseline, and see that `min_examples` leaves a slice"
         )
     told: dict[tuple[str, Limit], Check] = {}
     for check in checks:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctd.components.distance import apart
-from ctd.components.judgement import more_is_better
 from ctd.deploy.conversion import Feeds
+from ctd.specs.metric_values import more_is_better
 
 # Limits are decimal numbers that people write; 0.80 - 0.79 must count as 0.01.
 _ROUNDING = 1e-9
@@ -106,15 +106,16 @@ def compare_metrics(
     expected: Mapping[str, float | None],
     served: Mapping[str, float | None],
     limits: Mapping[str, float],
+    classes: Mapping[str, str],
 ) -> None:
     """Fill in how metrics changed, and why that is not accepted, if it is not.
 
-    `limits` are by class; a metric that is asked for at several places, as precision in the top k, has several.
+    `limits` and `classes` are by name; a metric that has a number at several places has a name and more at each.
     """
     for name, own in expected.items():
         metric = name.partition(" ")[0]
         other = served.get(name)
-        worse = None if own is None or other is None else _worse(metric, own, other)
+        worse = None if own is None or other is None else _worse(classes[metric], own, other)
         report.metrics[name] = change = Change(own, other, worse, limits[metric])
         report.reason = report.reason or _metric_complaint(name, change)
 

@@ -18,7 +18,7 @@ from tensorflow_model_analysis.proto import config_pb2
 
 from ctd.components.api import SERVING_DIR, user_code
 from ctd.components.evaluation_data import Examples, Extracts, Inference, Subject, labelled
-from ctd.components.evaluation_metrics import Computations, class_names, measure
+from ctd.components.evaluation_metrics import Computations, measure, spec_name, spec_names
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
 from ctd.deploy.conversion import Feeds
@@ -43,7 +43,7 @@ class Yardstick:
                 hint="Add an evaluator to the pipeline; of several, name one: `inputs: {evaluation: evaluator}`.",
             )
         said = json_format.Parse(Path(evaluation.uri, _CONFIG_FILE).read_text(), config_pb2.EvalRun()).eval_config
-        known = {metric.class_name: metric for spec in said.metrics_specs for metric in spec.metrics}
+        known = {spec_name(metric): metric for spec in said.metrics_specs for metric in spec.metrics}
         unknown = [name for name in metrics if name not in known]
         if unknown:
             raise BadInput(
@@ -64,6 +64,11 @@ class Yardstick:
             )
         return cls(config, output, where)
 
+    @property
+    def classes(self) -> Mapping[str, str]:
+        """The metrics' classes, by what the evaluator calls them."""
+        return {spec_name(metric): metric.class_name for spec in self.config.metrics_specs for metric in spec.metrics}
+
     def labels_in(self, records: Sequence[bytes]) -> list[Extracts]:
         """Batches of examples that have the label among their features. Raises BadInput if they have not."""
         return [labelled(self.config.model_specs[0], batch) for batch in Examples.of(records, None).batches()]
@@ -79,7 +84,7 @@ class Yardstick:
             return [inference.labelled(batch) for batch in Examples.of(records, None).batches()]
 
     def measure(self, batches: Sequence[Extracts], answers: Sequence[Feeds]) -> Mapping[str, float | None]:
-        """The metrics by their classes; None is no finite number. Both arguments are of the same examples, in order."""
+        """The metrics by their names; None is no finite number. Both arguments are of the same examples, in order."""
         predicted = self._predictions(answers, sum(len(batch[constants.INPUT_KEY]) for batch in batches))
         judged, begin = [], 0
         for batch in batches:
@@ -89,7 +94,7 @@ class Yardstick:
         with user_code(f"{self.where}: computing parity.metrics", hint="The evaluator computes the same metrics."):
             computations = Computations.of(self.config, None)
             (found,) = measure(judged, self.config, computations).values()
-            names = class_names(self.config)
+            names = spec_names(self.config)
         return {_name(key, names): _finite(value) for key, value in found.items()}
 
     def _predictions(self, answers: Sequence[Feeds], examples: int) -> NDArray[Any]:

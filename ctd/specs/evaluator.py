@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import re
+from collections.abc import Collection, Iterator
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, PositiveInt, field_validator, model_validator
@@ -11,13 +12,19 @@ from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import LastMade, Latest, LatestBlessed, Newest, Take
 from ctd.specs.base import Complaint, Complaints, Name, Piece, Spec
 from ctd.specs.beam import BeamNode
-from ctd.specs.metric_names import METRICS, no_metric
+from ctd.specs.metric_names import ALWAYS_MEASURED, METRICS, OWN_NAME, no_metric
+from ctd.specs.metric_values import COMPARISONS, no_direction, no_number
 from ctd.specs.windows import WindowedNode
 
 
 class Threshold(Spec):
     """What a metric must reach. Nothing said means: computed and shown, not judged."""
 
+    metric: str = Field(
+        default="",
+        description="its class in TFMA or Keras, where the key is a name of your own",
+        json_schema_extra={"enum": [*sorted(METRICS)]},
+    )
     at_least: float | None = None
     at_most: float | None = None
     not_worse_than_baseline_by: float | None = Field(
@@ -43,6 +50,10 @@ class Threshold(Spec):
     def judged(self) -> bool:
         return any(v is not None for v in (self.at_least, self.at_most, self.not_worse_than_baseline_by))
 
+    def class_of(self, name: str) -> str:
+        """The metric's class, of which its key may be the name."""
+        return self.metric or name
+
     def covers(self, features: Collection[str]) -> bool:
         """Whether the limits hold on slices by these features."""
         if isinstance(self.slices, str):
@@ -67,16 +78,17 @@ class EvaluatorSpec(WindowedNode, BeamNode):
     slices: tuple[tuple[str, ...], ...] = Field(default=((),), description="[] is all examples, [f] each value of f")
     metrics: dict[str, Threshold] = Field(
         min_length=1,
-        description="TFMA metric class to its limits",
-        json_schema_extra={"propertyNames": {"enum": [*sorted(METRICS)]}},
+        description="TFMA metric class to its limits; or a name of your own, with the class as `metric`",
+        json_schema_extra={"propertyNames": {"anyOf": [{"enum": [*sorted(METRICS)]}, {"pattern": OWN_NAME}]}},
     )
     splits: tuple[Name, ...] = ("eval",)
 
     @model_validator(mode="after")
-    def _known_metrics(self) -> EvaluatorSpec:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown:
-            raise Complaints(tuple(Complaint(*no_metric(name), ("metrics", name)) for name in unknown))
+    def _can_be_measured(self) -> EvaluatorSpec:
+        complaints = [c for name, limit in self.metrics.items() for c in _complaints(name, limit)]
+        complaints += _same_names(self.metrics)
+        if complaints:
+            raise Complaints(complaints)
         return self
 
     @model_validator(mode="after")
@@ -91,6 +103,15 @@ class EvaluatorSpec(WindowedNode, BeamNode):
                 )
         return self
 
+    @property
+    def numbers_of_one_model(self) -> Collection[str]:
+        """The metrics that can be measured of any model by itself, and held to a limit."""
+        return [
+            name
+            for name, limit in self.metrics.items()
+            if limit.class_of(name) not in COMPARISONS and not no_number(limit.class_of(name), limit.config)
+        ]
+
     def pieces(self) -> tuple[Piece, ...]:
         said = self.settings()
         limits = {
@@ -98,6 +119,11 @@ class EvaluatorSpec(WindowedNode, BeamNode):
             for name, limit in said.pop("metrics").items()
         }
         said["metrics"] = {name: limit.config for name, limit in self.metrics.items()}
+        classes = {name: limit.metric for name, limit in self.metrics.items() if limit.metric}
+        if classes:
+            said["classes"] = classes
+        # Version 1 showed no comparisons, and refused for want of them.
+        version = 2 if any(limit.class_of(name) in COMPARISONS for name, limit in self.metrics.items()) else 1
         model = Take(T.MODEL, Latest())
         metrics = Piece(
             "ctd.components.evaluator",
@@ -111,6 +137,7 @@ class EvaluatorSpec(WindowedNode, BeamNode):
             makes={"evaluation": T.EVALUATION},
             settings=said,
             name="metrics",
+            version=version,
             profile="evaluate",
         )
         verdict = Piece(
@@ -122,6 +149,53 @@ class EvaluatorSpec(WindowedNode, BeamNode):
             makes={"blessing": T.MODEL_BLESSING},
             settings={"limits": limits},
             name="verdict",
+            version=version,
             profile="light",
         )
         return (metrics, verdict)
+
+
+def _complaints(name: str, limit: Threshold) -> Iterator[Complaint]:
+    """What is wrong with one metric, which would otherwise show only after training."""
+    place, metric = ("metrics", name), limit.class_of(name)
+    if metric not in METRICS:
+        message, hint = no_metric(metric)
+        own = " A name of your own needs `metric:` with the class." if re.search(OWN_NAME, metric) else ""
+        yield Complaint(message, hint + own, (*place, "metric") if limit.metric else place)
+        return
+    if limit.metric and not re.search(OWN_NAME, name):
+        hint = f"Write {name.lower()!r}, or only the class." if name in METRICS else f"Such as {_own_name(name)!r}."
+        said = f"{name!r} cannot be a metric's own name: it has lower-case letters, digits, - and _"
+        yield Complaint(said, hint, place)
+    if "name" in limit.config:
+        own = _own_name(str(limit.config["name"]))
+        hint = f"Write `{own}: {{metric: {metric}, ..}}`." if not limit.metric else "Take it out."
+        yield Complaint(f"metrics.{name}.config.name: a metric is named by its key", hint, (*place, "config"))
+    many = no_number(metric, limit.config) if limit.judged else None
+    if many:
+        yield Complaint(f"metrics.{name} can have no limit: {metric} {many[0]}", many[1], place)
+    aimless = no_direction(metric) if limit.not_worse_than_baseline_by is not None and not many else None
+    if aimless:
+        at = "not_worse_than_baseline_by"
+        yield Complaint(f"metrics.{name}.{at}: {aimless[0]}", aimless[1], (*place, at))
+
+
+def _own_name(name: str) -> str:
+    """A name like this one that a metric can have."""
+    return re.sub(r"[^a-z0-9_-]", "_", name.lower()).lstrip("_-")[:63] or "mine"
+
+
+def _same_names(names: Collection[str]) -> list[Complaint]:
+    """TFMA has classes in snake case: names that differ in that only would be one there."""
+    known: dict[str, str] = {_plain(name): name for name in ALWAYS_MEASURED}
+    complaints = []
+    for name in names:
+        other = known.setdefault(_plain(name), name)
+        if other != name:
+            message = f"the metrics {other} and {name} would have the same name"
+            complaints.append(Complaint(message, "Give one of them another.", ("metrics", name)))
+    return complaints
+
+
+def _plain(name: str) -> str:
+    return re.sub("[_-]", "", name.lower())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal
 from urllib.parse import urlsplit
@@ -22,7 +22,8 @@ from pydantic import (
 
 from ctd.specs.base import Complaint, Complaints, Duration, Name, Spec, SpecPath, against_file
 from ctd.specs.hints import did_you_mean
-from ctd.specs.metric_names import METRICS, no_metric
+from ctd.specs.metric_names import METRICS, OWN_NAME, no_metric
+from ctd.specs.metric_values import COMPARISONS, never_number
 
 STABLE = "stable"
 """The label of the live version."""
@@ -237,16 +238,29 @@ class Parity(Spec):
     mean_difference: NonNegativeFloat | None = Field(default=None, description="largest accepted mean distance")
     metrics: Mapping[str, NonNegativeFloat] = Field(
         default={},
-        description="metric of the evaluator to how much worse the converted model may be",
-        json_schema_extra={"propertyNames": {"enum": [*sorted(METRICS)]}},
+        description="metric of the evaluator, by its name there, to how much worse the converted model may be",
+        json_schema_extra={"propertyNames": {"anyOf": [{"enum": [*sorted(METRICS)]}, {"pattern": OWN_NAME}]}},
     )
 
     @model_validator(mode="after")
     def _known_metrics(self) -> Parity:
-        unknown = [name for name in self.metrics if name not in METRICS]
-        if unknown:
-            raise Complaints(tuple(Complaint(*no_metric(name), ("metrics", name)) for name in unknown))
+        complaints = [c for name in self.metrics for c in _unlimitable(name)]
+        if complaints:
+            raise Complaints(complaints)
         return self
+
+
+def _unlimitable(name: str) -> Iterator[Complaint]:
+    """Why a metric cannot be compared; what a user's own name stands for is only known to the pipelines."""
+    if re.search(OWN_NAME, name):
+        return
+    if name not in METRICS:
+        yield Complaint(*no_metric(name), ("metrics", name))
+    elif name in COMPARISONS:
+        hint = "The gate compares answers itself: see `max_difference`, `mean_difference`."
+        yield Complaint(f"{name} compares models, and is no metric of one", hint, ("metrics", name))
+    elif many := never_number(name):
+        yield Complaint(f"metrics.{name} can have no limit: {name} {many[0]}", "Take it out.", ("metrics", name))
 
 
 class ConvertedTarget(Target):

@@ -49,20 +49,22 @@ def unmeasured_metrics(
         for spec in pipeline.nodes.values():
             if not isinstance(spec, PusherSpec) or target.target not in spec.targets:
                 continue
-            measured = _measured(pipeline, spec)
+            evaluators = _evaluators(pipeline, spec)
+            measured = {node: {*own.numbers_of_one_model, *ALWAYS_MEASURED} for node, own in evaluators.items()}
             for name in metrics:
                 if name not in {m for those in measured.values() for m in those}:
-                    message = f"{pipeline.name} pushes here, and {_nobody(measured)} {name}: its pushes would fail"
-                    yield document.problem(
-                        ("parity", "metrics", name), message, _way_out(name, measured, Path(file).name), warning=True
-                    )
+                    asked = any(name in own.metrics for own in evaluators.values())
+                    what = f"{name} as one number of one model" if asked else name
+                    message = f"{pipeline.name} pushes here, and {_nobody(measured)} {what}: its pushes would fail"
+                    hint = "Take it out." if asked else _way_out(name, measured, Path(file).name)
+                    yield document.problem(("parity", "metrics", name), message, hint, warning=True)
 
 
-def _measured(pipeline: PipelineSpec, pusher: PusherSpec) -> Mapping[str, Collection[str]]:
-    """The metrics of each evaluator that the pusher may be given an evaluation of."""
+def _evaluators(pipeline: PipelineSpec, pusher: PusherSpec) -> Mapping[str, EvaluatorSpec]:
+    """The evaluators that the pusher may be given an evaluation of."""
     said = pusher.inputs.get("evaluation", "").partition(".")[0]
-    evaluators = {name: spec for name, spec in pipeline.nodes.items() if isinstance(spec, EvaluatorSpec)}
-    return {name: {*spec.metrics, *ALWAYS_MEASURED} for name, spec in evaluators.items() if said in ("", name)}
+    found = {name: spec for name, spec in pipeline.nodes.items() if isinstance(spec, EvaluatorSpec)}
+    return {name: spec for name, spec in found.items() if said in ("", name)}
 
 
 def _nobody(measured: Mapping[str, Collection[str]]) -> str:

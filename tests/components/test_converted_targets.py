@@ -207,7 +207,8 @@ def judged(work: Perform, examples: Artifact, tmp_path_factory: pytest.TempPathF
     folder = tmp_path_factory.mktemp("judged")
     model = write(folder, 3, "serving_default", "numbers", "transform_features", hours=hours)
     measured = {"label_key": "label_xf", "prediction_key": "probability", "preprocessing": ["transform_features"]}
-    spec = {**measured, "example_weight_key": "weight", "metrics": {"BinaryAccuracy": {}, "AUC": {}}}
+    metrics = {"BinaryAccuracy": {}, "AUC": {}, "sure": {"metric": "BinaryAccuracy", "config": {"threshold": 0.7}}}
+    spec = {**measured, "example_weight_key": "weight", "metrics": metrics}
     (evaluation,) = work("evaluator", spec=spec, inputs={"model": model, "examples": examples})["evaluation"]
     rides = small.rides(200)
     right = (2 * rides["x"] + np.array(hours)[rides["hour"]] > 0) == small.label(rides)
@@ -218,11 +219,12 @@ def test_the_evaluators_metrics_are_computed_again_by_the_answers_of_both(
     push: Push, judged: Judged, examples: Artifact
 ) -> None:
     given = {"examples": examples, "evaluation": judged.evaluation}
-    pushed = push(judged.model, "tflite", given=given, parity={"metrics": {"BinaryAccuracy": 0.0, "AUC": 0.0}})
+    pushed = push(judged.model, "tflite", given=given, parity={"metrics": {"BinaryAccuracy": 0.0, "sure": 0.0}})
     assert pushed.properties["pushed"] == 1, pushed.properties["reason"]
     report = json.loads(Path(pushed.uri, "parity.json").read_text())
-    assert report["metrics"].keys() == {"BinaryAccuracy", "AUC"}
-    accuracy = report["metrics"]["BinaryAccuracy"]
+    assert report["metrics"].keys() == {"BinaryAccuracy", "sure"}
+    accuracy, sure = report["metrics"]["BinaryAccuracy"], report["metrics"]["sure"]
+    assert sure["model"] == sure["converted"] != accuracy["model"]
     assert accuracy["model"] == pytest.approx(judged.weighted, abs=1e-6)
     assert accuracy["model"] != pytest.approx(judged.accuracy, abs=1e-6), "examples weigh what the evaluator says"
     assert (accuracy["converted"], accuracy["worse"], accuracy["limit"]) == (accuracy["model"], 0, 0)
@@ -257,7 +259,7 @@ def test_metrics_that_cannot_be_computed_are_an_error_that_names_what_is_missing
 
     assert "the pusher is given no evaluation" in refusal({"examples": examples}).message
     unknown = refusal({"examples": examples, "evaluation": judged.evaluation}, "Recall")
-    assert "the evaluator does not measure Recall, only AUC, BinaryAccuracy, ExampleCount" in unknown.message
+    assert "the evaluator does not measure Recall, only AUC, BinaryAccuracy, ExampleCount, sure" in unknown.message
     rides = small.rides(20)
     bare = small.write_examples(tmp_path / "xf", {"x": rides["x"], "hour": rides["hour"]})
     unlabelled = refusal({"transformed_examples": bare, "evaluation": judged.evaluation})

@@ -1,5 +1,6 @@
 """The Evaluator's numbers: those of TFMA's own pipeline and of plain numpy, for every kind of model."""
 
+import inspect
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -13,10 +14,10 @@ import tensorflow_model_analysis as tfma
 import tf_keras
 from tensorflow_model_analysis.metrics import metric_types
 
-from ctd.components.judgement import _LESS_IS_BETTER, _MORE_IS_BETTER
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.errors import BadInput, ComponentFailed
-from ctd.specs.metric_names import INSTEAD, METRICS
+from ctd.specs.metric_names import INSTEAD, METRICS, UNMEASURABLE
+from ctd.specs.metric_values import COMPARISONS, LESS_IS_BETTER, MORE_IS_BETTER, more_is_better, no_number
 from tests.components import evaluation_models as small
 from tests.components.conftest import Perform
 
@@ -112,19 +113,33 @@ def test_slices_are_by_value_and_small_ones_are_counted(
 def by_pipeline(spec: dict[str, Any], models: dict[str, Artifact], examples: Artifact, output: Path) -> None:
     """Have tfma.run_model_analysis measure and judge the same without ctd."""
 
-    def metric(name: str, limits: dict[str, float]) -> tfma.MetricConfig:
+    def metric(name: str, said: dict[str, Any]) -> tfma.MetricConfig:
+        class_name, own = said.get("metric", name), {"name": name} if "metric" in said else {}
         value, change = tfma.GenericValueThreshold(), tfma.GenericChangeThreshold()
-        if "at_least" in limits:
-            value.lower_bound.value = limits["at_least"]
-        if "at_most" in limits:
-            value.upper_bound.value = limits["at_most"]
-        if "not_worse_than_baseline_by" in limits:
-            change.direction = tfma.MetricDirection.HIGHER_IS_BETTER
-            change.absolute.value = -limits["not_worse_than_baseline_by"]
-        threshold = tfma.MetricThreshold(value_threshold=value) if value.ByteSize() else tfma.MetricThreshold()
+        if "at_least" in said:
+            value.lower_bound.value = said["at_least"]
+        if "at_most" in said:
+            value.upper_bound.value = said["at_most"]
+        if "not_worse_than_baseline_by" in said:
+            allowed, more = said["not_worse_than_baseline_by"], more_is_better(class_name)
+            change.direction = getattr(tfma.MetricDirection, "HIGHER_IS_BETTER" if more else "LOWER_IS_BETTER")
+            change.absolute.value = -allowed if more else allowed
+        threshold = tfma.MetricThreshold()
+        if not_found(said):
+            return tfma.MetricConfig(class_name=class_name, config=json.dumps({**said["config"], **own}))
+        if value.ByteSize() and class_name in COMPARISONS:
+            # TFMA looks for a value's limit at a key that comparisons do not have.
+            assert value.HasField("upper_bound")
+            change.direction, change.absolute.value = tfma.MetricDirection.LOWER_IS_BETTER, value.upper_bound.value
+        elif value.ByteSize():
+            threshold.value_threshold.CopyFrom(value)
         if change.ByteSize():
             threshold.change_threshold.CopyFrom(change)
-        return tfma.MetricConfig(class_name=name, threshold=threshold if limits else None)
+        return tfma.MetricConfig(
+            class_name=class_name,
+            config=json.dumps({**said.get("config", {}), **own}),
+            threshold=threshold if threshold.ByteSize() else None,
+        )
 
     config = tfma.EvalConfig(
         model_specs=[
@@ -132,6 +147,7 @@ def by_pipeline(spec: dict[str, Any], models: dict[str, Artifact], examples: Art
                 name=name,
                 signature_name="serving_default",
                 label_key=spec["label_key"],
+                prediction_key=spec.get("prediction_key", ""),
                 example_weight_key=spec.get("example_weight_key", ""),
                 preprocessing_function_names=spec.get("preprocessing", []),
                 is_baseline=name == "baseline",
@@ -140,7 +156,7 @@ def by_pipeline(spec: dict[str, Any], models: dict[str, Artifact], examples: Art
         ],
         metrics_specs=[
             tfma.MetricsSpec(
-                metrics=[metric("ExampleCount", {}), *(metric(m, limits) for m, limits in spec["metrics"].items())]
+                metrics=[metric("ExampleCount", {}), *(metric(name, said) for name, said in spec["metrics"].items())]
             )
         ],
         slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in spec["slices"]],
@@ -158,59 +174,142 @@ def by_pipeline(spec: dict[str, Any], models: dict[str, Artifact], examples: Art
     )
 
 
-def distance(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
-    return {"distance": 0.5 * raw["x"]}
+def distance(slope: float) -> Callable[[dict[str, Any]], dict[str, tf.Tensor]]:
+    return lambda raw: {"distance": slope * raw["x"]}
+
+
+def half_as_sure(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+    return {"scores": tf.nn.softmax(0.5 * raw["onehot"] + tf.concat([raw["x"], -raw["x"], 0 * raw["x"]], axis=1))}
+
+
+def several(slope: float) -> Callable[[dict[str, Any]], dict[str, tf.Tensor]]:
+    """Outputs of different shapes, of which a prediction key names one."""
+
+    def predict(raw: dict[str, Any]) -> dict[str, tf.Tensor]:
+        scores = tf.sigmoid(slope * tf.concat([raw["x"], raw["tips"], 1 - raw["x"]], axis=1))
+        return {"scores": scores, "first": scores[:, :1], "twice": 2 * raw["x"]}
+
+    return predict
 
 
 WEIGHED = {"label_key": "label_xf", "preprocessing": ["transform_features"], "example_weight_key": "weight"}
 # Limits near the whole's numbers, so that some slices meet them and some do not.
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "binary": {
         **WEIGHED,
         "slices": [[], ["hour"], ["late_xf"]],
         "metrics": {
             "BinaryAccuracy": {"at_least": 0.7, "not_worse_than_baseline_by": -0.45},
             "AUC": {"at_least": 0.78},
-            "BinaryCrossentropy": {"at_most": 0.55},
+            "pr": {"metric": "AUC", "config": {"curve": "PR"}, "at_least": 0.6},
+            "BinaryCrossentropy": {"at_most": 0.55, "not_worse_than_baseline_by": -0.3},
+            "SymmetricFlipRate": {"at_most": 0.99},
+            "high_flips": {"metric": "SymmetricFlipRate", "config": {"threshold": 0.7}, "at_most": 0.3},
+            "SymmetricPredictionDifference": {"at_most": 0.8},
             **{name: {} for name in ("Recall", "Precision", "MeanLabel", "Calibration", "MeanAbsoluteError")},
+            **{name: {} for name in ("PosToNegFlipRate", "NegToNegFlipRate")},
         },
     },
     "classes": {
         "label_key": "number",
         "example_weight_key": "weight",
         "slices": [[], ["hour"], ["kind", "hour"]],
-        "metrics": {"SparseCategoricalAccuracy": {"at_least": 0.5}, "SparseCategoricalCrossentropy": {"at_most": 0.98}},
+        "metrics": {
+            "SparseCategoricalAccuracy": {"at_least": 0.5, "not_worse_than_baseline_by": -0.05},
+            "SparseCategoricalCrossentropy": {"at_most": 0.98, "not_worse_than_baseline_by": -0.1},
+            "precision_at_1": {"metric": "Precision", "config": {"top_k": 1}, "at_least": 0.5},
+            "precision_at_2": {"metric": "Precision", "config": {"top_k": 2}, "at_least": 0.42},
+            "recall_at_2": {"metric": "Recall", "config": {"top_k": 2}, "at_least": 0.8},
+            "recall_of_2": {"metric": "Recall", "config": {"class_id": 2, "thresholds": 0.4}},
+            "area_of_1": {"metric": "AUC", "config": {"class_id": 1}, "not_worse_than_baseline_by": -0.1},
+        },
     },
     "regression": {
         "label_key": "tips",
+        "example_weight_key": "weight",
         "slices": [[], ["kind"], ["hour"]],
         "metrics": {
-            "MeanSquaredError": {"at_most": 1.2},
+            "MeanSquaredError": {"at_most": 1.2, "not_worse_than_baseline_by": -0.4},
             "MeanPrediction": {"at_least": 0.0},
             **{name: {} for name in ("MeanAbsoluteError", "MeanAbsolutePercentageError", "SquaredPearsonCorrelation")},
+        },
+    },
+    "labels": {
+        "label_key": "tags",
+        "prediction_key": "scores",
+        "example_weight_key": "weight",
+        "slices": [[], ["hour"], ["kind"]],
+        "metrics": {
+            "BinaryCrossentropy": {"at_most": 0.66, "not_worse_than_baseline_by": -0.2},
+            "BinaryAccuracy": {"config": {"class_id": 1}, "at_least": 0.75},
+            "of_0": {"metric": "Precision", "config": {"class_id": 0}, "at_least": 0.55},
+            "of_2": {"metric": "Precision", "config": {"class_id": 2}, "not_worse_than_baseline_by": 0.01},
+            "best": {"metric": "Recall", "config": {"top_k": 1}},
+        },
+    },
+    "outputs": {
+        **WEIGHED,
+        "prediction_key": "first",
+        "slices": [[], ["hour"], ["kind"]],
+        "metrics": {
+            "BinaryAccuracy": {"at_least": 0.7, "not_worse_than_baseline_by": -0.45},
+            **{name: {} for name in ("AUC", "MeanPrediction", "SymmetricFlipRate", "MeanSquaredError")},
         },
     },
 }
 
 
 @pytest.fixture(scope="module")
-def subjects(folder: Path, model: Artifact, worse: Artifact) -> dict[str, dict[str, Artifact]]:
-    """The models of each kind, by the names that TFMA has for them."""
+def tagged(folder: Path, columns: small.Columns) -> Artifact:
+    """Examples of which each may have several labels, or none."""
+    tags = np.stack([columns["tips"] > 0.5, columns["tips"] > 0, columns["x"] < 0], axis=1).astype(np.float32)
+    return small.write_examples(folder / "tagged", {**columns, "tags": tags})
+
+
+@pytest.fixture(scope="module")
+def subjects(folder: Path, model: Artifact, worse: Artifact) -> dict[str, tuple[Artifact, Artifact]]:
+    """Candidate and baseline of each kind."""
+    transform = {"transform_features": small.transform_features}
+
+    def both(name: str, *predict: Callable[[dict[str, Any]], Any], **more: Any) -> tuple[Artifact, Artifact]:
+        one, other = (small.write_model(folder / f"{name}{i}", p, i, **more) for i, p in enumerate(predict, 1))
+        return one, other
+
     return {
-        "binary": {"candidate": model, "baseline": worse},
-        "classes": {"": small.write_model(folder / "of_classes", small.classes, 3)},
-        "regression": {"": small.write_model(folder / "of_numbers", distance, 3)},
+        "binary": (model, worse),
+        "classes": both("of_classes", small.classes, half_as_sure),
+        "regression": both("of_numbers", distance(0.5), distance(-0.2)),
+        "labels": both("of_labels", several(1.5), several(-0.5)),
+        "outputs": both("of_outputs", several(1.5), several(-0.5), **transform),
     }
 
 
+@pytest.fixture(scope="module")
+def judged(evaluate: Evaluate, work: Perform, tagged: Artifact) -> Callable[..., tuple[Artifact, Artifact]]:
+    """Evaluation and blessing."""
+
+    def perform(spec: dict[str, Any], **models: Artifact) -> tuple[Artifact, Artifact]:
+        evaluation, _ = evaluate(spec, examples=tagged, **models)
+        inputs = {"model": models["model"], "evaluation": evaluation}
+        return evaluation, work("verdict", spec={"kind": "evaluator", **spec}, inputs=inputs)["blessing"][0]
+
+    return perform
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning")  # TFMA's, of AUC
+@pytest.mark.parametrize("alone", [False, True], ids=["with a baseline", "alone"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_numbers_and_verdicts_are_those_of_tfmas_pipeline(
-    evaluate: Evaluate, work: Perform, subjects: dict[str, Any], examples: Artifact, tmp_path: Path, kind: str
+    judged: Callable[..., Any], subjects: dict[str, Any], tagged: Artifact, tmp_path: Path, kind: str, alone: bool
 ) -> None:
-    spec, models = KINDS[kind], subjects[kind]
-    given = dict(zip(("model", "baseline_model"), models.values(), strict=False))
-    evaluation, _ = evaluate(spec, **given)
-    by_pipeline(spec, models, examples, tmp_path / "tfma")
+    spec, (candidate, baseline) = KINDS[kind], subjects[kind]
+    evaluation, blessing = judged(spec, model=candidate, **({} if alone else {"baseline_model": baseline}))
+    models = {"": candidate} if alone else {"candidate": candidate, "baseline": baseline}
+    asked = {name: said for name, said in spec["metrics"].items() if not (alone and compares(name, said))}
+    if alone:  # TFMA refuses such limits then
+        lone = {"not_worse_than_baseline_by"}
+        asked = {name: {key: said[key] for key in said.keys() - lone} for name, said in asked.items()}
+    by_pipeline({**spec, "metrics": asked}, models, tagged, tmp_path / "tfma")
     for name in models:
         ours = tfma.load_eval_result(evaluation.uri, model_name=name or None)
         expected = tfma.load_eval_result(str(tmp_path / "tfma"), model_name=name or None)
@@ -218,15 +317,30 @@ def test_numbers_and_verdicts_are_those_of_tfmas_pipeline(
         for key, numbers in dict_of(expected).items():
             # Weighted and unweighted counts of examples are one number there and two here.
             assert dict_of(ours)[key] == pytest.approx(numbers, rel=1e-6, nan_ok=True), key
-    (blessing,) = work(
-        "verdict", spec={"kind": "evaluator", **spec}, inputs={"model": given["model"], "evaluation": evaluation}
-    )["blessing"]
+            assert len(numbers) >= sum(not compares(*metric) for metric in asked.items())
     checks = json.loads(Path(blessing.uri, "verdict.json").read_text())["checks"]
-    missed = {(check["slice"], check["metric"].lower()) for check in checks if not check["passed"]}
+    missed = {(check["slice"], plain(check["metric"])) for check in checks if not check["passed"]}
+    assert {check["metric"] for check in checks} >= {name for name, said in asked.items() if "at_least" in said}
+    unknown = {plain(name) for name, said in asked.items() if not_found(said)}
+    missed = {(slice_, metric) for slice_, metric in missed if metric not in unknown}
     said = tfma.load_validation_result(str(tmp_path / "tfma"))
     assert missed == set(failures(said))
     assert 0 < len(missed) < len(checks)
-    assert said.validation_ok == bool(blessing.properties["blessed"])
+    assert not said.validation_ok
+    assert not blessing.properties["blessed"]
+
+
+def not_found(said: dict[str, Any]) -> bool:
+    """Whether TFMA finds no value for a limit: it looks for metrics without the class or rank that `config` says."""
+    return bool(said.get("config", {}).keys() & {"class_id", "top_k"})
+
+
+def compares(name: str, said: dict[str, Any]) -> bool:
+    return said.get("metric", name) in COMPARISONS
+
+
+def plain(name: str) -> str:
+    return name.lower().replace("_", "")
 
 
 def failures(said: Any) -> Iterator[tuple[str, str]]:
@@ -235,15 +349,16 @@ def failures(said: Any) -> Iterator[tuple[str, str]]:
         parts = {part.column: getattr(part, part.WhichOneof("kind")) for part in found.slice_key.single_slice_keys}
         texts = [f"{name}={value.decode() if isinstance(value, bytes) else value}" for name, value in parts.items()]
         for failure in found.failures:
-            yield ",".join(texts) or "overall", failure.metric_key.name.replace("_", "")
+            yield ",".join(texts) or "overall", plain(failure.metric_key.name)
 
 
-def dict_of(result: Any) -> dict[Any, dict[str, float]]:
-    """Slices with their numbers, without the count that ctd adds in its own way."""
+def dict_of(result: Any) -> dict[Any, dict[tuple[str, str], float]]:
+    """Slices with their numbers, by places such as classes, without the count that ctd adds in its own way."""
     return {
         key: {
-            name: value["doubleValue"]
-            for name, value in found[""][""].items()
+            (place, name): value["doubleValue"]
+            for place, metrics in found[""].items()
+            for name, value in metrics.items()
             if "doubleValue" in value and name != "example_count"
         }
         for key, found in result.slicing_metrics
@@ -260,6 +375,107 @@ def test_a_baseline_is_measured_beside_the_candidate(
         assert metrics(rows, model=name)["BinaryAccuracy"] == pytest.approx(expected, abs=1e-12)
     assert {r["model"] for r in rows if r["slice"]} == {"candidate", "baseline"}
     assert (evaluation.properties["baseline_model"], evaluation.properties["baseline_model_id"]) == (worse.uri, 2)
+
+
+COMPARED = ("SymmetricPredictionDifference", "ModelCosineSimilarity", "SymmetricFlipRate", "NegToNegFlipRate")
+COMPARED += ("NegToPosFlipRate", "PosToNegFlipRate", "PosToPosFlipRate")
+
+
+def test_metrics_that_compare_two_models_are_the_candidates(
+    evaluate: Evaluate, model: Artifact, worse: Artifact, columns: small.Columns
+) -> None:
+    said = {**{name: {} for name in COMPARED}, "BooleanFlipRates": {}, "own": {"metric": "BooleanFlipRates"}}
+    said |= {"BinaryAccuracy": {}, "high": {"metric": "SymmetricFlipRate", "config": {"threshold": 0.7}}}
+    spec = {**BINARY, "slices": [[], ["hour"]], "metrics": said}
+    _, rows = evaluate(spec, model=model, baseline_model=worse)
+    _, weighed = evaluate({**spec, "example_weight_key": "weight"}, model=model, baseline_model=worse)
+    assert metrics(weighed)["ModelCosineSimilarity"] == metrics(rows)["ModelCosineSimilarity"]
+    assert metrics(weighed)["high"] != metrics(rows)["high"]
+    new, old = small.sigmoid(1.5 * columns["x"]), small.sigmoid(-0.5 * columns["x"])
+    for key, inside in [((), columns["hour"] >= 0), ((["hour", 2],), columns["hour"] == 2)]:
+        found, was, now = metrics(rows, *key), old[inside] > 0.5, new[inside] > 0.5
+        rates = {"SymmetricFlipRate": was != now, "NegToNegFlipRate": ~was & ~now, "NegToPosFlipRate": ~was & now}
+        rates |= {"PosToNegFlipRate": was & ~now, "PosToPosFlipRate": was & now}
+        for name, flips in rates.items():
+            assert found[name] == pytest.approx(flips.mean(), abs=1e-12)
+        for name in ("BooleanFlipRates", "own"):
+            assert found[f"{name} flip_rate"] == found["SymmetricFlipRate"]
+            assert found[f"{name} pos_to_neg_flip_rate"] == found["PosToNegFlipRate"]
+        assert found["high"] == pytest.approx(((old > 0.7) != (new > 0.7))[inside].mean(), abs=1e-12)
+        apart = (2 * np.abs(new - old) / (new + old))[inside].mean()
+        assert found["SymmetricPredictionDifference"] == pytest.approx(apart, rel=1e-5)
+        assert found["ModelCosineSimilarity"] == pytest.approx(1)
+    assert metrics(rows, model="baseline").keys() == {"BinaryAccuracy", "ExampleCount"}
+    _, alone = evaluate(spec, model=model)
+    assert metrics(alone).keys() == {"BinaryAccuracy", "ExampleCount"}
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning")  # TFMA's, of AUC
+def test_a_metric_may_be_asked_for_several_times_by_names_of_the_users_own(
+    evaluate: Evaluate, model: Artifact, columns: small.Columns
+) -> None:
+    said = {
+        f"precision_at_{t}": {"metric": "Precision", "config": {"thresholds": t / 10}, "at_least": 0.1} for t in (3, 7)
+    }
+    said |= {f"iou_{t}": {"metric": "BinaryIoU", "config": {"threshold": t / 10}} for t in (3, 7)}
+    said |= {"Precision": {}, "area": {"metric": "AUC", "config": {"curve": "PR"}}, "AUC": {}}
+    _, rows = evaluate({**BINARY, "metrics": said}, model=model)
+    found, scores, labels = metrics(rows), small.sigmoid(1.5 * columns["x"]), small.label(columns)
+    assert found.keys() == {*said, "ExampleCount"}
+    for name, threshold in (("precision_at_3", 0.3), ("Precision", 0.5), ("precision_at_7", 0.7)):
+        assert found[name] == pytest.approx(labels[scores > threshold].mean(), abs=1e-12)
+    assert found["AUC"] == pytest.approx(area(labels, scores), abs=1e-4)
+    assert found["area"] != pytest.approx(found["AUC"], abs=1e-3)
+    assert found["iou_3"] != pytest.approx(found["iou_7"], abs=1e-3)
+
+
+# The first wants to be told what labels mean; the second is another's by name.
+_NOT_BINARY = ("FBetaScore", "BinaryCrossEntropy")
+
+
+def takes_nothing(name: str) -> bool:
+    """Whether the class can be made without arguments and measures numbers, of one class."""
+    others = (
+        "Sparse",
+        "TopK",
+        "Categorical",
+        "SetMatch",
+        "ObjectDetection",
+        "COCO",
+        "Semantic",
+        "MultiLabel",
+        "MultiClass",
+    )
+    cls = metric_types.registered_metrics().get(name) or getattr(tf_keras.metrics, name)
+    needed = [p for p in list(inspect.signature(cls.__init__).parameters.values())[1:] if p.default is p.empty]
+    needed = [p for p in needed if p.kind is not p.VAR_KEYWORD]
+    return not needed and not name.startswith(others) and name not in ("Bleu", "Rouge")
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in:RuntimeWarning")  # TFMA's, of thresholds without examples
+def test_what_is_one_number_is_known_of_each_metric(evaluate: Evaluate, model: Artifact, worse: Artifact) -> None:
+    registered = metric_types.registered_metrics()
+    names = sorted(name for name in METRICS if takes_nothing(name) and name not in _NOT_BINARY)
+    several = {
+        f"several-{name.lower()}": {"metric": name, "config": {"thresholds": [0.3, 0.5]}}
+        for name in names
+        if name in registered and "thresholds" in inspect.signature(registered[name].__init__).parameters
+    }
+    said = {**{name: {} for name in names}, **several}
+    assert len(names) > 60
+    assert len(several) > 30
+    _, rows = evaluate({**BINARY, "metrics": said}, model=model, baseline_model=worse)
+    one = {name for name, s in said.items() if not no_number(s.get("metric", name), s.get("config", {}))}
+    measured = metrics(rows).keys()
+    assert {name for name in measured if " " not in name} == {*one, "ExampleCount"}
+
+
+def test_a_comparison_that_cannot_be_made_is_an_error_and_no_missing_baseline(
+    evaluate: Evaluate, model: Artifact, worse: Artifact
+) -> None:
+    said = {"BinaryAccuracy": {"at_least": 0.1}, "SymmetricFlipRate": {"config": {"treshold": 0.3}, "at_most": 0.1}}
+    with pytest.raises(ComponentFailed, match="unexpected keyword argument 'treshold'"):
+        evaluate({**BINARY, "metrics": said}, model=model, baseline_model=worse)
 
 
 @pytest.mark.parametrize("ailment", ["gone", "damaged", "other signature", "no variables", "other features"])
@@ -511,8 +727,10 @@ def test_arguments_that_a_metric_does_not_know_are_said(evaluate: Evaluate, mode
 def test_the_spec_knows_the_metrics_of_tfma_and_keras() -> None:
     of_keras = {name for name, value in vars(tf_keras.metrics).items() if isinstance(value, type)}
     no_measures = {"Metric", "Mean", "Sum", "MeanTensor", "MeanMetricWrapper"}
-    assert (of_keras | set(metric_types.registered_metrics())) - no_measures - INSTEAD.keys() == METRICS
+    known = METRICS | UNMEASURABLE.keys()
+    assert (of_keras | set(metric_types.registered_metrics())) - no_measures - INSTEAD.keys() == known
+    assert not METRICS & UNMEASURABLE.keys()
 
 
 def test_what_has_a_better_and_worse_is_a_metric() -> None:
-    assert _MORE_IS_BETTER | _LESS_IS_BETTER <= METRICS
+    assert MORE_IS_BETTER | LESS_IS_BETTER | COMPARISONS <= METRICS

@@ -136,21 +136,29 @@ def test_a_metric_may_be_worse_by_its_limit_and_better_by_anything(
     metric: str, own: float | None, other: float | None, reason: str
 ) -> None:
     said = report()
-    compare_metrics(said, {metric: own}, {metric: other}, {metric: 0.01})
+    compare_metrics(said, {metric: own}, {metric: other}, {metric: 0.01}, {metric: metric})
     assert said.reason == reason
     assert (said.metrics[metric].model, said.metrics[metric].converted) == (own, other)
+
+
+def test_a_metric_by_a_name_of_the_users_own_gets_worse_as_its_class_does() -> None:
+    said = report()
+    compare_metrics(said, {"off": 0.3}, {"off": 0.2}, {"off": 0.01}, {"off": "MeanSquaredError"})
+    assert said.reason == ""
+    compare_metrics(said, {"off": 0.2}, {"off": 0.3}, {"off": 0.01}, {"off": "MeanSquaredError"})
+    assert said.reason == "off 0.3 after 0.2 of the model itself: worse by 0.1 > 0.01"
 
 
 def test_a_metric_at_several_places_is_held_to_its_limit_at_each() -> None:
     said = report()
     own, other = {"Precision topK:1": 0.9, "Precision topK:3": 0.8}, {"Precision topK:1": 0.9, "Precision topK:3": 0.5}
-    compare_metrics(said, own, other, {"Precision": 0.1})
+    compare_metrics(said, own, other, {"Precision": 0.1}, {"Precision": "Precision"})
     assert said.reason.startswith("Precision topK:3 0.5 after 0.8")
 
 
 def test_a_complaint_about_answers_stays_when_metrics_are_well() -> None:
     said = report(max_difference=0.0)
     compare(said, answers(1.0), answers(2.0))
-    compare_metrics(said, {"AUC": 1.0}, {"AUC": 1.0}, {"AUC": 0.0})
+    compare_metrics(said, {"AUC": 1.0}, {"AUC": 1.0}, {"AUC": 0.0}, {"AUC": "AUC"})
     assert said.reason.startswith("output 'p'")
     assert said.metrics["AUC"].worse == 0

@@ -99,6 +99,30 @@ def test_a_metric_that_no_evaluator_measures_is_told_at_the_targets_line(folders
     )
 
 
+def test_metrics_that_no_conversion_can_be_held_to_are_errors_of_the_target(folders: Path) -> None:
+    edit(
+        folders,
+        "deploy_targets/mobile.yaml",
+        "    AUC: 0.01",
+        "    SymmetricFlipRate: 0.1\n    Rouge: 0.1\n    NDCG: 1",
+    )
+    flips, rouge, ranks = sorted(line for line in said(folders) if line.startswith("deploy_targets"))
+    assert "mobile.yaml:6: SymmetricFlipRate compares models, and is no metric of one. The gate compares" in flips
+    assert "mobile.yaml:7: metrics.Rouge can have no limit: Rouge is three numbers. Take it out." in rouge
+    assert "mobile.yaml:8: NDCG cannot be measured: it is of groups of examples" in ranks
+
+
+def test_metrics_by_names_of_the_users_own_are_looked_for_in_the_pipelines(folders: Path) -> None:
+    edit(folders, "deploy_targets/mobile.yaml", "AUC", "best_five")
+    assert "evaluator does not measure best_five: its pushes would fail" in said(folders)[0]
+    edit(folders, "specs/taxi.yaml", "AUC: {}", "best_five: {metric: Precision, config: {top_k: 5}}")
+    assert said(folders) == []
+    edit(folders, "specs/taxi.yaml", "top_k: 5", "thresholds: [0.1, 0.5]")
+    assert "evaluator does not measure best_five as one number of one model: its" in said(folders)[0]
+    edit(folders, "specs/taxi.yaml", "Precision, config: {thresholds: [0.1, 0.5]}", "SymmetricFlipRate")
+    assert "evaluator does not measure best_five as one number of one model: its" in said(folders)[0]
+
+
 def test_of_several_evaluators_the_one_that_the_pusher_names_counts(folders: Path) -> None:
     other = "  other: {kind: evaluator, label_key: tip, metrics: {Recall: {}}}\n"
     (folders / "specs/taxi.yaml").write_text(PIPELINE + other)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 
 from ctd.components import verdict
 from ctd.components.api import Work
-from ctd.components.judgement import Row, judge, more_is_better
+from ctd.components.judgement import Row, judge
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.errors import BadInput, SpecError
 from ctd.core.work import Made, Request
 from ctd.specs.evaluator import EvaluatorSpec, Threshold
+from ctd.specs.metric_values import more_is_better
 
 HOUR_3 = (("trip_start_hour", "3"),)
 HOUR_4 = (("trip_start_hour", "4"),)
@@ -151,17 +152,55 @@ def test_slices_left_out_are_counted() -> None:
     assert (found.too_small, found.not_compared, found.slices) == (1, 1, 2)
 
 
-def test_a_comparison_without_better_and_worse_is_a_mistake_in_the_spec() -> None:
-    with pytest.raises(SpecError, match="MeanPrediction"):
-        judge({"MeanPrediction": Threshold(not_worse_than_baseline_by=0.1)}, [], None)
+FLIPS = {"SymmetricFlipRate": Threshold(at_most=0.1)}
+FEW, MANY = ([Row(at, {"SymmetricFlipRate": rate}, 9) for at in ((), HOUR_3)] for rate in (0.05, 0.2))
+BEFORE = [Row((), {}, 9), Row(HOUR_3, {}, 9)]
+
+
+@pytest.mark.parametrize(
+    ("more", "candidate", "baseline", "blessed", "reason"),
+    [
+        pytest.param({}, FEW, BEFORE, True, "blessed: 2 slices, SymmetricFlipRate 0.0500 <= 0.1000", id="few flips"),
+        pytest.param({}, MANY, BEFORE, False, "overall: SymmetricFlipRate 0.2000 > 0.1000 at_most", id="many flips"),
+        pytest.param({}, [row(0.9)], BEFORE, False, "SymmetricFlipRate is missing", id="no number beside a baseline"),
+        pytest.param(
+            {}, [row(0.9)], None, False, "no limit could be checked (there is no baseline yet)",
+            id="nothing but a comparison and no baseline is no yes",
+        ),
+        pytest.param(
+            limit(at_least=0.8), [row(0.9)], None, True, "BinaryAccuracy 0.9000 >= 0.8000 at_least; no baseline to",
+            id="the first model is judged by the rest",
+        ),
+        pytest.param({}, MANY[1:], BEFORE[:1], False, "no limit could be checked", id="no slice in common is no yes"),
+    ],
+)  # fmt: skip
+def test_a_metric_that_compares_models_is_held_to_its_limit_where_there_is_a_baseline(
+    more: dict[str, Threshold], candidate: list[Row], baseline: list[Row] | None, blessed: bool, reason: str
+) -> None:
+    found = judge({**FLIPS, **more}, candidate, baseline)
+    assert (found.blessed, reason in found.reason) == (blessed, True), found.reason
+
+
+def test_a_metric_by_a_name_of_the_users_own_improves_as_its_class_does() -> None:
+    limits = {"off": Threshold(metric="MeanSquaredError", not_worse_than_baseline_by=0.5)}
+    better, worse = Row((), {"off": 3.0}, 9), Row((), {"off": 4.0}, 9)
+    assert judge(limits, [better], [worse]).blessed
+    assert judge(limits, [worse], [better]).reason.startswith("not blessed: overall: off 4.0000 after 3.0000")
+
+
+@pytest.mark.parametrize(("name", "metric"), [("MeanPrediction", ""), ("mean", "MeanPrediction")])
+def test_a_comparison_without_better_and_worse_is_a_mistake_in_the_spec(name: str, metric: str) -> None:
+    limits = {name: Threshold(metric=metric, not_worse_than_baseline_by=0.1)}
+    with pytest.raises(SpecError, match=f"metrics.{name}.*MeanPrediction"):
+        judge(limits, [], None)
 
 
 @pytest.mark.parametrize(
     ("metric", "better"),
     [
-        *[(name, True) for name in ("AUC", "BinaryAccuracy", "SparseCategoricalAccuracy", "Precision", "NDCG")],
+        *[(name, True) for name in ("AUC", "BinaryAccuracy", "SparseCategoricalAccuracy", "Precision", "F1Score")],
         *[(name, False) for name in ("BinaryCrossentropy", "MeanAbsoluteError", "FalsePositives", "SquaredHinge")],
-        *[(name, None) for name in ("ExampleCount", "MeanLabel", "Calibration", "Nonsense")],
+        *[(name, None) for name in ("ExampleCount", "MeanLabel", "Calibration", "SymmetricFlipRate", "Nonsense")],
     ],
 )
 def test_which_way_is_better(metric: str, better: bool | None) -> None:
