@@ -24,7 +24,8 @@ from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import util
 
 from ctd.components.evaluation_data import Extracts
-from ctd.components.evaluation_sums import Columns, Total, columns_for_histograms, total_of
+from ctd.components.evaluation_histograms import columns_for_histograms
+from ctd.components.evaluation_sums import Columns, Total, total_of
 
 SliceKey = tuple[tuple[str, Any], ...]
 Metrics = dict[Any, Any]
