@@ -172,6 +172,7 @@ class LiveView(View):
 
     target: str
     path: str
+    kind: str = ""  # of the target; nothing if it is not declared
     version: int | None = None
     model: int | None = None  # the artifact's id
     verified: bool | None = None

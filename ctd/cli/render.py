@@ -238,7 +238,9 @@ def _live(view: LiveView, now: datetime) -> Text:
         text.append(f"version {view.version}", "bold green" if not view.problem else "bold")
         text.append(f" (model #{view.model})" if view.model is not None else "")
         text.append(f", pushed {ago(view.pushed, now)}" if view.pushed else "", "dim")
-        text.append(", served" if view.verified else "", "green")
+        # Of what clients fetch as files, the version was asked before it landed.
+        confirmed = "served" if view.kind == "tf_serving" else "verified"
+        text.append(f", {confirmed}" if view.verified else "", "green")
     if view.canary:
         text.append(f"; {clean(view.canary)}", "cyan")
     if view.hold:

@@ -216,13 +216,14 @@ class Views:
         path = declared.base_path(pipeline)
         execution = live(self.history, pipeline, target)
         if execution is None:
-            return LiveView(target=target, path=path, problem="nothing was pushed yet")
+            return LiveView(target=target, path=path, kind=declared.kind, problem="nothing was pushed yet")
         (pushed,) = execution.output("pushed_model")
         made = self.plans().get(pipeline)
         standing = made.targets.get(target, Standing()) if made else Standing()
         return LiveView(
             target=target,
             path=path,
+            kind=declared.kind,
             version=int(pushed.properties["pushed_version"]),
             model=next(iter(execution.inputs.get("model", ())), None),
             verified=bool(pushed.properties.get("verified", 0)),

@@ -56,7 +56,7 @@ def pipeline(**changes: Any) -> PipelineView:
         NodeView(node="trainer", kind="trainer", state="running", because="running", latest=execution(state="running")),
         NodeView(node="evaluator", kind="evaluator", state="failed", because=LONG, hint="mend it"),
     ]
-    live = [LiveView(target="serving", path="/serving/taxi", version=3, model=17, verified=True)]
+    live = [LiveView(target="serving", path="/serving/taxi", kind="tf_serving", version=3, model=17, verified=True)]
     return PipelineView(pipeline="taxi", file="/specs/taxi.yaml", state="failed", nodes=nodes, live=live).model_copy(
         update=changes
     )
@@ -81,6 +81,13 @@ def test_a_status_keeps_to_the_width_and_loses_no_word(width: int) -> None:
     text = " ".join(" ".join(lines).split())
     assert f"{LONG}. mend it" in text
     assert "version 3 (model #17), served" in text
+
+
+@pytest.mark.parametrize(("kind", "word"), [("tf_serving", "served"), ("tflite", "verified"), ("hub", "verified")])
+def test_only_what_a_server_answers_with_is_called_served(kind: str, word: str) -> None:
+    live = [LiveView(target="t", path="/t", kind=kind, version=3, model=17, verified=True)]
+    text = " ".join(shown(render.status(StatusView(daemon=None, pipelines=[pipeline(live=live)]), NOW, ""), 200))
+    assert f"version 3 (model #17), {word}" in text
 
 
 def test_a_reason_that_fits_stands_beside_its_node_and_a_long_one_below() -> None:
