@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import re
 import shutil
 import signal
 import threading
@@ -226,6 +227,7 @@ def test_the_server_also_runs_on_all_of_tensorflow(start: Start, saved_models: P
 def test_a_request_that_takes_too_long_is_told_so(start: Start, saved_models: Path, tmp_path: Path) -> None:
     publish(saved_models / "plus_two", tmp_path / "m", 1)
     server = start("--model_name=m", f"--model_base_path={tmp_path / 'm'}", "--rest_api_timeout_in_ms=1")
-    # The first call of a graph takes a tenth of a second.
+    # The first call of a graph takes a tenth of a second: the time is over before it begins, or while it runs.
     status, answer = server.ask("/v1/models/m:predict", {"instances": [1.0]})
-    assert (status, "longer than 0.001 seconds" in answer["error"]) == (504, True)
+    assert status == 504
+    assert re.search("took longer than 0.001 seconds|deadline passed before the model could run", answer["error"])

@@ -28,6 +28,7 @@ from ctd.specs.timing import Schedule
 World = tuple[str, list[tuple[Any, ...]]]
 REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), ("settle",)]
 ARRIVED = (("arrive", 1, 1, "content-a"), ("beside", 1, 1, "content-b"))
+GAP = EDITS.index({"transform": {"window": 3, "on_gap": "wait"}})
 
 
 def rest(bench: Bench, *, accepting: bool = False) -> Plan:
@@ -118,6 +119,7 @@ def served(bench: Bench, plan: Plan) -> dict[str, str | None]:
 
 @given(WORLDS)
 @example(("split", [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd")]))
+@example(("taxi", [("edit", GAP), ("arrive", 1, 1, "content-a"), ("arrive", 3, 1, "content-b"), ("settle",)]))
 @example(("two", [*ARRIVED, ("settle",), ("arrive", 2, 1, "odd"), ("beside", 2, 1, "content-c"), ("settle",)]))
 @example(("taxi", [*REFUSED, ("accept", 2)]))
 @example(("taxi", [*REFUSED, ("accept", 2), ("settle",), ("arrive", 2, 1, "odd-b")]))
