@@ -248,6 +248,7 @@ class Watched(Bench):
 
 @given(WORLDS)
 @example(("taxi", [("arrive", 1, 1, "content-a"), ("begin", 1), ("cancel", 0, False), ("crash", 1), ("settle",)]))
+@example(("taxi", [("ask", Verb.PAUSE, "evaluator"), ("arrive", 1, 1, "content-a"), ("settle",)]))
 def test_nothing_runs_that_is_done_or_given_up_or_not_to_run_now(world: World) -> None:
     bench = lived(Watched(), world)
     rest(bench)
