@@ -40,6 +40,12 @@ _PHASES = """\
 Seconds since the span was complete, and of the phases of each execution: `start` is the wait for its process, `publish`
 all from the end of its process until its results are recorded."""
 
+_SERVED = """
+The example of `examples/taxi` as `make demo` runs it: 3,000 trips a day, its two metrics with 25 slices, and a model
+server (`ctd serve`) that looks for new versions every second. Seconds from the day's files to the server's first answer
+with the new version; the push waits for that and for golden requests. *Cold*: the daemon starts with the day there.
+*Warm* is the second day, which is what the demo's second span takes; a *threshold edit* ends with the verdict."""
+
 _HOW = """\
 Each round runs ctd and then TFX on the same spans, case by case, never both at a time. Spans are rows of the Chicago
 taxi data drawn with replacement, so that every span is new. Both sides use the same module (`examples/taxi/taxi.py`),
@@ -91,6 +97,7 @@ def page(found: Mapping[str, Any], rounds: Sequence[Round], memory: Sequence[Rou
     if memory:
         parts += ["## Peak memory", memory_table(memory)]
     parts += [
+        *_served(found.get("served", [])),
         "## The same work",
         "What each side's Evaluator found over all examples, in the last round.",
         _metrics_table(found["metrics"][-1]),
@@ -130,6 +137,22 @@ def _flat_goal(looks: Sequence[Sequence[float]]) -> Goal:
     what = f"{len(looks[0]):,} looks where nothing changed"
     wanted = f"flat: the last tenth takes at most {_FLAT:g} times as long as the first"
     return Goal(what, wanted, f"{growth:.2f} times", growth <= _FLAT)
+
+
+def _served(rounds: Sequence[Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """From the drop to the answer of a model server, which both sides leave out above."""
+    if not rounds:
+        return []
+    rows = []
+    for case in rounds[0]:
+        spread = Spread.of([said[case]["served"] for said in rounds])
+        push = [said[case]["pusher.serving"] for said in rounds if "pusher.serving" in said[case]]
+        rows.append([case, *map(shown_seconds, (spread.median, spread.least, spread.most)), _median(push)])
+    return ["## From the drop to served", _SERVED.strip(), table(["case", "median", "least", "most", "its push"], rows)]
+
+
+def _median(seconds: Sequence[float]) -> str:
+    return shown_seconds(statistics.median(seconds)) if seconds else ""
 
 
 def _tenth(spent: Sequence[float], which: int) -> float:

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bench import span_to_served
 from bench.comparison import CTD, PEER, Round, round_from_json, round_to_json
 from bench.machine import described, said_now
 from bench.results import BIG, FIRST, NEW, NOTHING, ONCE, STARTED, THRESHOLD, page
@@ -103,7 +104,9 @@ def measure(rounds: int, size: Size, peer: Path | None, *, memory: bool) -> dict
         print(what, file=sys.stderr, flush=True)
         with tempfile.TemporaryDirectory(prefix="ctd-bench-") as scratch:
             done.append(one_round(Path(scratch), work, size, peer))
+    print("the example, to a model server", file=sys.stderr, flush=True)
     return {
+        "served": [_served() for _ in range(rounds)],
         "rounds": [round_to_json(each.measured) for each in done[:rounds]],
         "memory": [round_to_json(each.measured) for each in done[rounds:]],
         "looks": [each.looks for each in done[:rounds]],
@@ -113,6 +116,12 @@ def measure(rounds: int, size: Size, peer: Path | None, *, memory: bool) -> dict
         "load": {"before": before, "after": list(os.getloadavg())},
         **said_now(HERE.parent),
     }
+
+
+def _served() -> dict[str, dict[str, float]]:
+    """The example with a model server, on days as `make demo` has them."""
+    with tempfile.TemporaryDirectory(prefix="ctd-bench-") as scratch:
+        return span_to_served.one_round(Path(scratch, "taxi"), span_to_served.DEMO_TRIPS)
 
 
 def main(arguments: list[str] | None = None) -> None:

@@ -23,6 +23,7 @@ from examples.taxi.generate import write_day
 TAXI = Path(__file__).parents[1] / "examples/taxi"
 TARGETS = ("serving", "mobile", "web", "hub")
 DAY = date(2024, 3, 4)
+DEMO_TRIPS = 3000  # as examples/taxi/generate.py makes them if nothing is said
 
 
 def serves(rest: int, version: int) -> bool:

@@ -165,6 +165,13 @@ def test_the_page_says_what_models_are_worth_on_both_sides() -> None:
     assert f"| {NEW} | TFX | 0.942986 |  |" in lines
 
 
+def test_the_page_says_how_long_it_takes_until_a_server_answers() -> None:
+    served = [{"cold": {"served": each, "pusher.serving": 1.5}, "edit": {"served": 0.2}} for each in (9, 8, 10)]
+    lines = page(found(served=served), rounds((8, 50)), []).splitlines()
+    assert "| cold | 9.00 s | 8.00 s | 10.0 s | 1.50 s |" in lines
+    assert "| edit | 0.20 s | 0.20 s | 0.20 s |  |" in lines
+
+
 def test_spans_are_drawn_anew_and_always_alike(tmp_path: Path) -> None:
     trips = Trips("a,b", tuple(f"{n},{n}" for n in range(100)), tmp_path)
     assert trips.drawn(1) == trips.drawn(1) != trips.drawn(2)
