@@ -28,6 +28,7 @@ from ctd.specs.timing import Schedule
 World = tuple[str, list[tuple[Any, ...]]]
 REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), ("settle",)]
 ARRIVED = (("arrive", 1, 1, "content-a"), ("beside", 1, 1, "content-b"))
+ASKING = (("edit", EDITS.index({"trainer": {"approval": True}})), ("arrive", 1, 1, "content-a"), ("settle",))
 GAP = EDITS.index({"transform": {"window": 3, "on_gap": "wait"}})
 
 
@@ -248,6 +249,7 @@ class Watched(Bench):
 
 @given(WORLDS)
 @example(("taxi", [("arrive", 1, 1, "content-a"), ("begin", 1), ("cancel", 0, False), ("crash", 1), ("settle",)]))
+@example(("taxi", [*ASKING, ("judge", Verb.APPROVE), ("settle",), ("arrive", 2, 1, "content-b"), ("settle",)]))
 @example(("taxi", [("ask", Verb.PAUSE, "evaluator"), ("arrive", 1, 1, "content-a"), ("settle",)]))
 def test_nothing_runs_that_is_done_or_given_up_or_not_to_run_now(world: World) -> None:
     bench = lived(Watched(), world)
