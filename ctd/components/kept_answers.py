@@ -70,10 +70,10 @@ class KeptAnswers:
 
     def write(self, model: Artifact, subject: Subject, batches: Sequence[Extracts]) -> None:
         """Keep what the model made of each batch, where that is arrays of a reasonable size."""
-        arrays = dict(_flat(batches))
-        if model.digest and _storable(arrays):
+        arrays = _storable(dict(_flat(batches)))
+        if model.digest and arrays:
             self.folder.mkdir(exist_ok=True)
-            np.savez(self.folder / self._name(model, subject), **{key: _plain(a) for key, a in arrays.items()})
+            np.savez(self.folder / self._name(model, subject), **arrays)
 
     def _name(self, model: Artifact, subject: Subject) -> str:
         spec = tfma.ModelSpec()
@@ -109,15 +109,19 @@ def _nested(arrays: _Arrays) -> list[Extracts]:
     return [batches[number] for number in sorted(batches)]
 
 
-def _storable(arrays: Mapping[str, Any]) -> bool:
-    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
-        return False  # ragged and sparse tensors
-    plain = [_plain(array) for array in arrays.values()]
+def _storable(values: Mapping[str, Any]) -> _Arrays:
+    """The values in a form that a file holds; none if one is no array, would not come back as it was, or all are much.
+
+    Ragged and sparse tensors are no arrays.
+    """
+    if not all(isinstance(value, np.ndarray) for value in values.values()):
+        return {}
+    plain = {key: _plain(array) for key, array in values.items()}
     whole = (
-        not array.dtype.hasobject or bool(np.array_equal(stored.astype(object), array))
-        for array, stored in zip(arrays.values(), plain, strict=True)
+        not array.dtype.hasobject or bool(np.array_equal(plain[key].astype(object), array))
+        for key, array in values.items()
     )
-    return sum(array.nbytes for array in plain) <= _MOST and all(whole)
+    return plain if sum(array.nbytes for array in plain.values()) <= _MOST and all(whole) else {}
 
 
 def _plain(array: NDArray[Any]) -> NDArray[Any]:
