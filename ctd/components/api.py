@@ -29,6 +29,8 @@ from ctd.storage.code import package_root
 Outputs = Mapping[str, Sequence[Made]]
 S = TypeVar("S", bound=NodeSpec)
 
+_PROGRESS = 500  # characters
+
 # TFX's layout inside artifacts (TFX utils/path_constants.py, types/artifact_utils.py).
 SERVING_DIR = "Format-Serving"
 STAMPED_MODEL_DIR = "stamped_model"  # in an InfraBlessing with has_model=1: the model with its warm-up requests
@@ -89,8 +91,9 @@ class Work:
         """Tell people how far it is: shown by `ctd status` until the next call. Cheap, may be called often."""
         path = Path(self.request.staging, ".progress")
         temporary = path.with_suffix(".new")
-        temporary.write_text(text)
-        temporary.replace(path)
+        with contextlib.suppress(OSError):  # no work should fail because nobody can be told about it
+            temporary.write_text(text[:_PROGRESS])
+            temporary.replace(path)
         fp(f"worker.progress.{self.place}")
 
 

@@ -6,6 +6,7 @@ CtdError
 ├── NotPossible             someone asked for what makes no sense as things are
 ├── TemporaryError          the world may heal; tried again with back-off
 │   ├── StorageUnavailable  a disk, mount or store does not answer
+│   ├── MachineUnavailable  the machine has no process, open file or memory left
 │   ├── StoreUnavailable    ML Metadata does not answer
 │   ├── TargetUnavailable   a destination cannot be written or asked
 │   ├── OtherAnswers        the server behind a destination does not answer as the model does
@@ -28,10 +29,16 @@ from datetime import timedelta
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast attempts follow each other: the pause after the first failure, doubled each time up to `most`."""
+    """How fast attempts follow each other: the pause after the first failure, `growth` times as long after each
+    further one, up to `most`."""
 
     first: timedelta
     most: timedelta
+    growth: float = 2.0
+
+
+# Nobody's work is to blame, and it may heal at any moment: a pause is about a tenth of the time that it has lasted.
+OF_THE_MACHINE = Pace(timedelta(seconds=1), timedelta(minutes=1), 1.1)
 
 
 class CtdError(Exception):
@@ -71,6 +78,14 @@ class TemporaryError(CtdError):
 
 class StorageUnavailable(TemporaryError):
     """A disk, mount or object store does not answer, is full or read-only."""
+
+    pace = OF_THE_MACHINE
+
+
+class MachineUnavailable(TemporaryError):
+    """The machine has no process, open file or memory left for what ctd has to do."""
+
+    pace = OF_THE_MACHINE
 
 
 class StoreUnavailable(TemporaryError):

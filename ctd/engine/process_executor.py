@@ -15,15 +15,17 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from ctd.core.errors import CtdError, StorageUnavailable, WorkerLost
+from ctd.core.errors import CtdError, TemporaryError, WorkerLost
 from ctd.core.executions import Outcome
+from ctd.core.machine import in_words, machine, unavailable
 from ctd.core.timing import Clock, format_duration
 from ctd.core.work import Request
 from ctd.engine import processes
 from ctd.engine.attempts import Attempt, prepare, spawn
+from ctd.engine.bounds import PROGRESS
 from ctd.engine.executor import Ended, Started
 from ctd.engine.logfiles import keep_below
-from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of
+from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of, read_bounded
 from ctd.engine.processes import ProcessFacts
 from ctd.engine.warm import WarmTemplate
 from ctd.engine.worker import Job
@@ -69,7 +71,11 @@ class ProcessExecutor:
         self._selector.register(self._bell, selectors.EVENT_READ, self._obey)
         self._templates = {
             name: WarmTemplate(
-                (settings.template, name), settings.logs / f"template-{name}.log", settings.env, self._lifeline, clock
+                (settings.template, name, *filter(None, (settings.failpoints,))),
+                settings.logs / f"template-{name}.log",
+                settings.env,
+                self._lifeline,
+                clock,
             )
             for name in sorted(set(settings.templates.values()))
         }
@@ -104,10 +110,10 @@ class ProcessExecutor:
         with self._lock:
             attempt = self._attempts.get(execution_id)
         try:
-            said = (attempt.job.parent / ".progress").read_bytes()[:500] if attempt else b""
+            said = read_bounded(attempt.job.parent / ".progress", PROGRESS) if attempt else ""
         except OSError:
             return ""
-        return "".join(c if c.isprintable() else " " for c in said.decode(errors="replace")).strip()
+        return "".join(c if c.isprintable() else " " for c in said).strip()
 
     def cancel(self, execution_id: int, *, superseded: str = "") -> None:
         self._tell(partial(self._cancel, execution_id, superseded))
@@ -155,9 +161,8 @@ class ProcessExecutor:
             return
         try:
             prepare(attempt, Job(attempt.request, asked, self._settings.failpoints))
-        except OSError as error:
-            hint = "Free space or mend the disk of the state directory; ctd tries again."
-            self._finish(attempt, failed(StorageUnavailable(f"nothing can be staged: {error}", hint=hint)))
+        except TemporaryError as error:
+            self._finish(attempt, failed(error))
             return
         template = self._templates.get(self._settings.templates.get(attempt.profile, ""))
         if template is None or not self._at_hand(template, attempt.profile):
@@ -180,9 +185,10 @@ class ProcessExecutor:
             return template.alive and (template.ready_for(profile) or not template.broken)
         try:
             channel = template.start()
-        except OSError:
+            self._selector.register(channel, selectors.EVENT_READ, partial(self._hear, template))
+        except OSError as error:
+            template.end(f"it cannot be started: {in_words(error)}" if template.alive else "")
             return False
-        self._selector.register(channel, selectors.EVENT_READ, partial(self._hear, template))
         return True
 
     def _ask(self, attempt: Attempt, template: WarmTemplate) -> None:
@@ -193,11 +199,18 @@ class ProcessExecutor:
         attempt.template, attempt.asked_at = None, math.inf
         try:
             child, watch = spawn(attempt, self._lifeline, self._settings.env)
-        except OSError as error:
-            hint = "Look at the limits of processes, open files and memory."
-            self._finish(attempt, failed(WorkerLost(f"its process cannot be started: {error}", hint=hint)))
+        except TemporaryError as error:
+            self._finish(attempt, failed(error))
             return
-        self._selector.register(watch, selectors.EVENT_READ, partial(self._reap, attempt, child, watch))
+        try:
+            with machine("start.select", "its process cannot be watched"):
+                self._selector.register(watch, selectors.EVENT_READ, partial(self._reap, attempt, child, watch))
+        except TemporaryError as error:
+            processes.signal_group(child.pid, signal.SIGKILL)
+            os.close(watch)
+            child.wait()
+            self._finish(attempt, failed(error))
+            return
         self._began(attempt, child.pid)
 
     def _began(self, attempt: Attempt, pid: int) -> None:
@@ -225,6 +238,9 @@ class ProcessExecutor:
             self._serve(template)
         elif "pid" in message:
             self._began(self._attempts[message["id"]], message["pid"])
+        elif "refused" in message:
+            refused = OSError(message["refused"], "")
+            self._finish(self._attempts[message["id"]], failed(unavailable("its process cannot be forked", refused)))
         else:
             self._over(self._attempts[message["id"]], message["status"])
 

@@ -31,7 +31,9 @@ def boot_id() -> str:
 def facts(pid: int) -> dict[str, str | int]:
     """What identifies a process for good: pid, start time in clock ticks since boot, boot id. Empty if it is gone."""
     fields = _stat(pid)
-    return {"pid": pid, "start": int(fields[19]), "boot": boot_id()} if fields else {}
+    with contextlib.suppress(OSError):
+        return {"pid": pid, "start": int(fields[19]), "boot": boot_id()} if fields else {}
+    return {}
 
 
 def alive(process: ProcessFacts) -> bool:
@@ -58,7 +60,7 @@ def wait_until_gone(process: ProcessFacts, seconds: float = 5.0) -> bool:
 def signal_group(pid: int, number: signal.Signals) -> bool:
     """Signal the group led by `pid`, or `pid` alone while it has not made its group yet. False if there is neither."""
     for send in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of another user: not one of ours
             send(pid, number)
             return True
     return False

@@ -267,7 +267,8 @@ def _due(wanted: Wanted, last: Execution, failures: int, world: World) -> dateti
         return None
     ended = last.ended or last.started
     pace = pace_of(last.failure.kind if last.failure else "")
-    due = ended + backoff(failures, first=pace.first, most=pace.most, seed=last.fingerprint)
+    pause = backoff(failures, first=pace.first, most=pace.most, growth=pace.growth, seed=last.fingerprint)
+    due = ended + pause
     return due if ended <= world.now < due else None
 
 
