@@ -33,6 +33,7 @@ class Event(str, enum.Enum):
     WORKERS = "workers"
     SUMMARY = "summary"  # of a run with --once
     STORE = "metadata store"
+    MACHINE = "machine"  # it refuses what workers need: nothing is started; or takes it again
     DIGESTS = "remembered digests"  # the file of them cannot be used
     LOOK_FAILED = "look failed"  # a fault of ctd's own
 

@@ -93,7 +93,7 @@ def _parse(part: str) -> Failpoint:
     if found is None:
         raise SpecError(
             f"{part!r} is not a failpoint",
-            hint="Write name=kill:1, name=raise, name=err(ENOSPC), name=err(EIO,FILE), name=sleep(0.5), name=hold(FILE).",
+            hint="Write name=kill:1, name=raise, name=err(EIO), name=err(EIO,FILE), name=sleep(0.5), name=hold(FILE).",
         )
     name, action, argument, hit = found.groups()
     number = (argument or "").partition(",")[0]

@@ -14,6 +14,8 @@ from collections.abc import Iterator, Mapping
 from ctd.core.errors import MachineUnavailable, StorageUnavailable
 from ctd.core.failpoints import fp
 
+Place = str | os.PathLike[str]
+
 _AGAIN = "ctd goes on by itself as soon as it can."
 _LIMITS: Mapping[int, str] = {
     errno.EMFILE: "Raise the limit of open files (`ulimit -n`, LimitNOFILE of the unit)",
@@ -46,12 +48,10 @@ IN_OUR_PLACES = frozenset((*_LIMITS, *_DISK))
 """What is the machine's fault where ctd's own files are concerned."""
 
 
-def unavailable(
-    doing: str, error: OSError, place: str | os.PathLike[str] = ""
-) -> StorageUnavailable | MachineUnavailable:
+def unavailable(doing: str, error: OSError, place: Place = "") -> StorageUnavailable | MachineUnavailable:
     """The error of ctd's that one of the operating system's amounts to: what could not be done, where, and why."""
     number = error.errno or 0
-    where = os.fspath(place) or _names(error)
+    where = _names(error) or os.fspath(place)
     said = in_words(error)
     message = f"{doing}: {where}: {said}" if where else f"{doing}: {said}"
     if number in _LIMITS:
@@ -68,7 +68,7 @@ def in_words(error: OSError) -> str:
 
 
 @contextlib.contextmanager
-def machine(point: str, doing: str, place: str | os.PathLike[str] = "") -> Iterator[None]:
+def machine(point: str, doing: str, place: Place = "") -> Iterator[None]:
     """The border around calls of the operating system: what they raise leaves as what it is, a fault of the machine.
 
     `point` is the name of a failpoint: every such border is tried with every fault.

@@ -23,9 +23,11 @@ from ctd.daemon.views import Views, memory_mb
 from ctd.daemon.wanted import Wanted
 from ctd.engine.collect import prune_logs
 from ctd.engine.observe import Observer
+from ctd.engine.parts import Parts
+from ctd.engine.pressure import pressure_here
 from ctd.engine.process_executor import ExecutorSettings, ProcessExecutor
 from ctd.engine.queue import DelayQueue
-from ctd.engine.reconcile import Parts, Reconciler
+from ctd.engine.reconcile import Reconciler
 from ctd.engine.recovery import next_epoch, recover, remember
 from ctd.engine.slots import Limits
 from ctd.metadata.mlmd import MlmdStore
@@ -131,6 +133,7 @@ def _parts(settings: Settings, state: StateDir) -> Iterator[tuple[Controller, So
             templates=PROFILES if settings.warm else {},
             impatient=IMPATIENT,
             failpoints=settings.failpoints,
+            pressure=pressure_here(),
         ),
         clock,
         looks.wake,
@@ -161,7 +164,7 @@ def _parts(settings: Settings, state: StateDir) -> Iterator[tuple[Controller, So
     finally:
         watcher.stop()
         executor.stop(hurry=stop.hurry.is_set())
-        reconciler.take_in()
+        reconciler.take_in(last=True)
         observer.close()
         store.close()
 

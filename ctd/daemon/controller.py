@@ -140,6 +140,8 @@ class Controller:
     def _tick(self, notifier: Notifier) -> None:
         notifier.say(WATCHDOG="1")
         self._check_watches()
+        if self._reconciler.reopened():
+            self._stirred = True
         running = self._executor.running()
         for execution_id in running:
             said = self._executor.progress(execution_id)

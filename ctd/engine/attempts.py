@@ -19,6 +19,7 @@ from ctd.core.work import Request
 from ctd.engine import processes
 from ctd.engine.logfiles import open_log
 from ctd.engine.outcomes import Reason
+from ctd.engine.pressure import Counts
 from ctd.engine.processes import ProcessFacts
 from ctd.engine.warm import WarmTemplate
 from ctd.engine.worker import JOB_FILE, Job
@@ -39,6 +40,8 @@ class Attempt:
     kill_at: float = math.inf
     reason: Reason | None = None  # why it was asked to stop
     superseded: str = ""  # by what
+    counted: Counts = field(default_factory=Counts)  # by the kernel, when it began
+    alone: bool = True  # whether nothing else has run while it did
 
     @property
     def id(self) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from ctd.core.artifacts import Artifact, Value
@@ -29,7 +28,7 @@ def failure_from(error: CtdError, where: str = "") -> Failure:
 
 
 def bounded(outcome: Outcome) -> Outcome:
-    """The outcome with texts of bearable length. Raises ValueError for data of a length that nobody should record."""
+    """The outcome with texts of bearable length: prose is cut, JSON is kept or refused. Raises ComponentFailed."""
     failure = outcome.failure
     if failure is not None:
         failure = replace(
@@ -46,20 +45,17 @@ def bounded(outcome: Outcome) -> Outcome:
 
 
 def _bounded(artifact: Artifact) -> Artifact:
-    return replace(artifact, properties=bounded_properties(artifact.properties))
+    return replace(artifact, properties={name: _value(name, value) for name, value in artifact.properties.items()})
 
 
-def bounded_properties(properties: Mapping[str, Value]) -> dict[str, Value]:
-    """Prose is cut; data (JSON) is kept as it is, or refused. Raises ComponentFailed."""
-    kept: dict[str, Value] = {}
-    for name, value in properties.items():
-        if isinstance(value, str) and len(value) > MESSAGE:
-            if value[:1] not in "[{":
-                value = cut(value)
-            elif len(value) > _DATA:
-                raise ComponentFailed(
-                    f"property {cut(name, 100)} of an output has {len(value):,} characters, of {_DATA:,} at most",
-                    hint="Write it to a file of the output instead. This is a fault in the component.",
-                )
-        kept[name] = value
-    return kept
+def _value(name: str, value: Value) -> Value:
+    if not isinstance(value, str) or len(value) <= MESSAGE:
+        return value
+    if value[:1] not in "[{":
+        return cut(value)
+    if len(value) > _DATA:
+        raise ComponentFailed(
+            f"property {cut(name, 100)} of an output has {len(value):,} characters, of {_DATA:,} at most",
+            hint="Write it to a file of the output instead. This is a fault in the component.",
+        )
+    return value

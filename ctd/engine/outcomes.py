@@ -98,7 +98,7 @@ def _sick(staging: Path, code: int) -> CtdError | None:
     try:
         probe_folder(staging)
         begun = os.path.lexists(staging / BEGUN_FILE)
-        os.stat(staging)
+        staging.stat()
     except OSError as error:
         return unavailable(f"{_end(code)} without an outcome, and its disk refuses to take anything", error, staging)
     if not begun and code >= 0:

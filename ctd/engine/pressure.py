@@ -68,7 +68,7 @@ def process_fault(refused: int, said: str) -> CtdError:
     """What it means that an execution failed while processes were refused."""
     return MachineUnavailable(
         f"{said}; meanwhile the limit of processes of ctd's cgroup was hit {refused} times",
-        hint="Raise the limit (TasksMax of the unit, pids.max), or run fewer executions side by side; it is tried again.",
+        hint="Raise the limit (TasksMax of the unit, pids.max), or run fewer executions side by side; ctd tries again.",
     )
 
 

@@ -10,7 +10,7 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -26,10 +26,12 @@ from ctd.engine.bounds import PROGRESS
 from ctd.engine.executor import Ended, Started
 from ctd.engine.logfiles import keep_below
 from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of, read_bounded
+from ctd.engine.pressure import Pressure, memory_fault, process_fault
 from ctd.engine.processes import ProcessFacts
 from ctd.engine.warm import WarmTemplate
 from ctd.engine.worker import Job
 
+_MAYBE_REFUSED = frozenset({"WorkerLost", "ComponentFailed"})  # what libraries do where they get no thread
 _TICK = 0.5  # seconds between looks at deadlines and log sizes while something runs
 
 
@@ -48,6 +50,7 @@ class ExecutorSettings:
     template_start: timedelta = timedelta(minutes=3)  # imports that take longer will not end
     fork_reply: timedelta = timedelta(seconds=20)  # a template that has not forked by then is unwell
     failpoints: str = ""
+    pressure: Pressure = field(default_factory=Pressure)
 
 
 class ProcessExecutor:
@@ -216,6 +219,10 @@ class ProcessExecutor:
     def _began(self, attempt: Attempt, pid: int) -> None:
         with self._lock:
             attempt.process = processes.facts(pid) or {"pid": pid, "start": 0, "boot": ""}
+        attempt.counted = self._settings.pressure.counts()
+        for other in self._attempts.values():
+            if other.process and other is not attempt:
+                attempt.alone = other.alone = False
         attempt.asked_at = math.inf
         attempt.deadline = self._clock.monotonic() + attempt.timeout.total_seconds()
         self._events.put(Started(attempt.id, attempt.process))
@@ -277,9 +284,25 @@ class ProcessExecutor:
         keep_below(attempt.log, self._settings.log_bytes)
         too_long = f"it ran longer than its timeout of {format_duration(attempt.timeout)} and was stopped"
         outcome = outcome_of(attempt.job.parent, code, attempt.reason, attempt.superseded or too_long)
-        if lost is not None and outcome.failure is not None and attempt.reason is None:
-            outcome = failed(lost)
+        if attempt.reason is None:
+            if lost is not None and outcome.failure is not None:
+                outcome = failed(lost)
+            outcome = self._under_pressure(attempt, outcome, killed=code == -signal.SIGKILL and lost is None)
         self._finish(attempt, outcome)
+
+    def _under_pressure(self, attempt: Attempt, outcome: Outcome, *, killed: bool) -> Outcome:
+        """The outcome, unless the kernel killed or refused processes while it ran."""
+        counted = self._settings.pressure.counts().since(attempt.counted)
+        if counted.killed > 0:
+            if killed:  # that was one of them: whoever ran beside it has nothing to do with it
+                for other in self._attempts.values():
+                    other.counted = replace(other.counted, killed=other.counted.killed + 1)
+            if killed or outcome.failure is None or not outcome.failure.retryable:
+                return failed(memory_fault(counted.killed, alone=attempt.alone, lost=killed))
+        failure = outcome.failure
+        if counted.refused > 0 and failure is not None and failure.kind in _MAYBE_REFUSED:
+            return failed(process_fault(counted.refused, failure.message))
+        return outcome
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         with self._lock:

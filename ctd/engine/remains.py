@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ctd.core.artifacts import Artifact
-from ctd.core.errors import IllegalTransition, StorageUnavailable
+from ctd.core.errors import IllegalTransition, MachineUnavailable, StorageUnavailable
 from ctd.core.executions import Execution
 from ctd.core.facts import Damage
 from ctd.core.failpoints import fp
@@ -63,7 +63,7 @@ class Remains:
         fields = _fields(artifact, self._history)
         try:
             kept = set_aside(self._state, damage)
-        except (IllegalTransition, StorageUnavailable) as error:
+        except (IllegalTransition, StorageUnavailable, MachineUnavailable) as error:
             self._say(damage.uri, f"{damage.uri}: {damage.found}; {error.message}", {**fields, "hint": error.hint})
             return
         if kept.aside:

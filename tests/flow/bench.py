@@ -26,8 +26,9 @@ from ctd.daemon.views import Views
 from ctd.daemon.wanted import Wanted
 from ctd.engine.executor import ManualExecutor
 from ctd.engine.observe import Observer
+from ctd.engine.parts import Parts
 from ctd.engine.queue import DelayQueue
-from ctd.engine.reconcile import Parts, Reconciler
+from ctd.engine.reconcile import Reconciler
 from ctd.engine.recovery import next_epoch, recover
 from ctd.engine.slots import Limits
 from ctd.metadata.store import MemoryStore
