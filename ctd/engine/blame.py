@@ -33,7 +33,7 @@ def fault_of_machine(error: BaseException, request: Request) -> CtdError | None:
     for refused in _refused(error):
         if _of_machine(refused, staging, ours=ours):
             return unavailable(f"{where}: it was refused by the operating system", refused)
-    if isinstance(error, CtdError) and error.__cause__ is None:
+    if (isinstance(error, CtdError) and error.__cause__ is None) or _own_leak():
         return None  # ctd's own judgement, of data for instance: no disk made it
     try:
         probe_folder(staging)

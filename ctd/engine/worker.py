@@ -45,6 +45,7 @@ from ctd.engine.verifying import explained, verify
 
 JOB_FILE = ".job.json"
 OUTCOME_FILE = ".outcome.json"
+_RESERVE = 16  # descriptors kept back from the component: to tell how it ended where it has used up all others
 BEGUN_FILE = ".begun"  # from then on it is the component, and code of users, that may end the process
 
 log = logging.getLogger("ctd.worker")
@@ -141,19 +142,23 @@ def _begin(job_file: Path, lifeline: int) -> Job:
 def attempt(request: Request, watch: Stopwatch) -> Outcome:
     """Run the component. Never raises: whatever happens is the outcome."""
     log.info("%s", header(request))
+    reserve = contextlib.ExitStack()
     try:
         with watch.phase("verify"):
             verify(request)
-        with watch.phase("import"), quick_import():
-            fp("worker.import")
+        importing = machine("worker.import", "its component cannot be imported")
+        with watch.phase("import"), quick_import(), importing:
             component = _component(request.entrypoint)
         # Until here SIGTERM just ends the process: the import machinery drops what is raised in its callbacks.
         signal.signal(signal.SIGTERM, _cancel)
         with machine("worker.begin", "its beginning cannot be noted", Path(request.staging, BEGUN_FILE)):
             Path(request.staging, BEGUN_FILE).touch()
+            for _ in range(_RESERVE):
+                reserve.callback(os.close, os.dup(2))
         fp("worker.before_exec")
         with watch.component():
             made = component.run(Work(request))
+        reserve.close()
         fp(f"worker.made.{Work(request).place}")
         with watch.phase("digest"), machine("worker.seal", "what it made cannot be made durable"):
             outputs = seal(request, made)
@@ -162,6 +167,7 @@ def attempt(request: Request, watch: Stopwatch) -> Outcome:
         log.info("asked to stop (SIGTERM)")
         return Outcome(State.CANCELLED, failure=Failure("Cancelled", "it was asked to stop"))
     except BaseException as raised:  # noqa: BLE001  the top frame of the process: every end is an outcome
+        reserve.close()
         error = explained(raised, request)
         log.error("failed\n%s", "".join(traceback.format_exception(error)))
         damaged = error.found if isinstance(error, DamagedArtifact) else {}

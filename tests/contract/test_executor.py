@@ -353,7 +353,8 @@ def test_a_machine_without_free_descriptors_is_a_failure_that_may_heal(bench: Be
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert said is not None
-    assert (said.kind, said.retryable) in {("WorkerLost", True), ("StorageUnavailable", True)}
+    assert (said.kind, said.retryable) == ("MachineUnavailable", True)
+    assert "Too many open files (EMFILE)" in said.message
     assert bench.run("nothing").state is State.SUCCEEDED
 
 
