@@ -23,7 +23,7 @@ _LIMITS: Mapping[int, str] = {
     errno.ENOMEM: "Give the machine more memory, or run fewer executions side by side",
     errno.EAGAIN: "Raise the limit of processes (`ulimit -u`, TasksMax of the unit, pids.max)",
 }
-_DISK: Mapping[int, str] = {
+_DISK: dict[int, str] = {
     errno.ENOSPC: "Free space there, or inodes (`df -h`, `df -i`)",
     errno.EDQUOT: "Free space there, or raise the quota of the user that ctd runs as",
     errno.EFBIG: "Raise the limit of a file's size (`ulimit -f`, LimitFSIZE of the unit)",
@@ -37,6 +37,11 @@ _DISK: Mapping[int, str] = {
     errno.EPERM: "Give the user that ctd runs as its rights there again",
     errno.EXDEV: "It is on another file system: give both the same",
 }
+
+_PLACE = dict.fromkeys(
+    (errno.ENOENT, errno.ENOTDIR, errno.EEXIST, errno.EISDIR, errno.ELOOP),
+    "Something else is there, or has taken it away: nothing but ctd changes its state directory",
+)
 
 ANYWHERE = frozenset((*_LIMITS, errno.EIO, errno.ESTALE))
 """What is the machine's fault whatever was asked for."""
@@ -56,7 +61,7 @@ def unavailable(doing: str, error: OSError, place: Place = "") -> StorageUnavail
     message = f"{doing}: {where}: {said}" if where else f"{doing}: {said}"
     if number in _LIMITS:
         return MachineUnavailable(message, hint=f"{_LIMITS[number]}; {_AGAIN}")
-    advice = _DISK.get(number, "Look at the disk and the rights of the state directory")
+    advice = (_DISK | _PLACE).get(number, "Look at the disk and the rights of the state directory")
     return StorageUnavailable(message, hint=f"{advice}; {_AGAIN}")
 
 

@@ -11,7 +11,7 @@ from ctd.core.artifacts import Artifact
 from ctd.core.errors import IllegalTransition, MachineUnavailable, StorageUnavailable
 from ctd.core.failpoints import fp
 from ctd.core.history import History
-from ctd.engine.publish import collect
+from ctd.engine.publish import GONE, collect
 from ctd.metadata.store import MetadataStore
 from ctd.observability import Event
 from ctd.planning.decisions import Plan
@@ -77,7 +77,7 @@ def unlink_deleted(history: History, state: StateDir) -> None:
         folder, name = _place(artifact.uri, str(state.artifacts))
         if folder and folder not in there:
             there[folder] = _names(folder)
-        if name in there.get(folder, ()):
+        if not there.get(folder, frozenset()).isdisjoint((name, f".{name}.{GONE}")):
             unlink(state, artifact)
 
 

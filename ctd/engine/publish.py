@@ -21,8 +21,8 @@ from ctd.engine.sealing import make_durable, sync
 from ctd.storage.layout import StateDir
 from ctd.storage.remains import write_note
 
-_SUFFIXES = frozenset({".copying", ".arrived", ".gone"})  # of hidden folders beside artifacts
-_ACROSS = ".across"  # in staging: something was on another file system, and may have left hidden folders there
+COPYING, ARRIVED, GONE = "copying", "arrived", "gone"
+_SUFFIXES = frozenset({f".{COPYING}", f".{ARRIVED}", f".{GONE}"})  # of hidden folders beside artifacts
 
 
 class Elsewhere(Exception):
@@ -55,10 +55,9 @@ def bring_near(staging: Path, outcome: Outcome, place: Callable[[str], Path]) ->
     Repeating it after a crash half-way does the rest. Raises StorageUnavailable if a disk refuses.
     """
     with machine("art.copy", "outputs cannot be copied to the file system of the artifacts"):
-        (staging.parent / _ACROSS).touch()
         for output in outcome.outputs:
             final = place(output)
-            copying, near = _hidden(final, "copying"), _hidden(final, "arrived")
+            copying, near = _hidden(final, COPYING), _hidden(final, ARRIVED)
             if final.is_dir() or near.is_dir():
                 continue
             _make_folder(final.parent)
@@ -80,7 +79,7 @@ def sweep(state: StateDir, execution: Execution) -> None:
         folders = list(node.iterdir()) if node.is_dir() else []
     for folder in folders:
         final = folder / str(execution.id)
-        for path in (final, _hidden(final, "copying"), _hidden(final, "arrived")):
+        for path in (final, _hidden(final, COPYING), _hidden(final, ARRIVED)):
             _remove(state, path)
     sweep_staged(state, execution)
 
@@ -95,9 +94,7 @@ def sweep_staging(state: StateDir) -> None:
     root = _staging_root(state)
     with machine("sweep.staging", "what is staged cannot be looked at", root):
         staged = list(root.iterdir()) if root.is_dir() else []
-        if root / _ACROSS in staged:
-            staged = [p for p in staged if p.name != _ACROSS]
-            staged += [*_left_across(state), root / _ACROSS]  # the mark goes last
+        staged += _left_across(state) if _across(state) else ()
     refused = [error for path in staged if (error := _refusal(state, path))]
     if refused:
         raise refused[0]
@@ -109,6 +106,13 @@ def _refusal(state: StateDir, path: Path) -> StorageUnavailable | MachineUnavail
     except (StorageUnavailable, MachineUnavailable) as error:
         return error
     return None
+
+
+def _across(state: StateDir) -> bool:
+    """Whether staging and artifacts are on different disks. A bind mount is not seen: what it left is found by name."""
+    with contextlib.suppress(OSError):
+        return _staging_root(state).stat().st_dev != state.artifacts.stat().st_dev
+    return False
 
 
 def _left_across(state: StateDir) -> Iterator[Path]:
@@ -123,7 +127,8 @@ def collect(state: StateDir, artifact: Artifact) -> None:
     """Remove the files of an artifact that the metadata no longer counts as live. Repeating it does nothing."""
     fp("gc.before_unlink")
     place = Path(artifact.uri)
-    _remove(state, place)
+    for path in (place, _hidden(place, GONE)):
+        _remove(state, path)
     _forget_empty(state, place.parent)
 
 
@@ -167,7 +172,7 @@ def _rename_or_copy(place: Path, remains: Path) -> None:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        copying = _hidden(remains, "copying")
+        copying = _hidden(remains, COPYING)
         if os.path.lexists(copying):
             shutil.rmtree(copying)
         shutil.copytree(place, copying, symlinks=True)
@@ -186,7 +191,7 @@ def _check(staging: Path, output: str, artifact: Artifact) -> None:
 
 
 def _move(staged: Path, final: Path) -> None:
-    near = _hidden(final, "arrived")
+    near = _hidden(final, ARRIVED)
     if final.is_dir():
         if staged.is_dir():
             raise IllegalTransition(f"{final} is there already", hint="Two executions had one number: please report.")
@@ -261,7 +266,7 @@ def _out_of_sight(path: Path, root: Path) -> Path:
     gone = root / f"gone-{'-'.join(path.relative_to(root.parent).parts)}"
     if path.suffix in _SUFFIXES and path.name.startswith("."):
         return path  # it is out of sight
-    for hidden in (gone, _hidden(path, "gone")):
+    for hidden in (gone, _hidden(path, GONE)):
         if os.path.lexists(hidden):
             shutil.rmtree(hidden)
         try:
@@ -270,7 +275,6 @@ def _out_of_sight(path: Path, root: Path) -> Path:
         except OSError as error:
             if error.errno != errno.EXDEV or hidden != gone:
                 raise
-            (root / _ACROSS).touch()
         else:
             sync(path.parent)
             return hidden
