@@ -140,7 +140,7 @@ class Controller:
     def _tick(self, notifier: Notifier) -> None:
         notifier.say(WATCHDOG="1")
         self._check_watches()
-        if self._reconciler.reopened():
+        if self._reconciler.held_back():
             self._stirred = True
         running = self._executor.running()
         for execution_id in running:

@@ -29,11 +29,11 @@ from ctd.core.timing import format_duration
 from ctd.engine.bounds import bounded
 from ctd.engine.collect import prune_logs
 from ctd.engine.executor import Ended, Started
-from ctd.engine.gate import Gate
 from ctd.engine.moving import Moving
 from ctd.engine.outcomes import failed
 from ctd.engine.parts import Parts
 from ctd.engine.publish import Elsewhere, publish, sweep, sweep_staged
+from ctd.engine.readiness import Readiness
 from ctd.engine.remains import Remains
 from ctd.engine.slots import Slots
 from ctd.observability import Event
@@ -46,12 +46,12 @@ _PAUSE = timedelta(seconds=5)  # before recording an end again that could not be
 class Endings:
     """Every event of the executor is taken in once; what cannot be recorded is kept and recorded later."""
 
-    def __init__(self, parts: Parts, slots: Slots, remains: Remains, gate: Gate) -> None:
+    def __init__(self, parts: Parts, slots: Slots, remains: Remains, readiness: Readiness) -> None:
         self.failed: set[int] = set()  # executions whose failure was logged
         self._parts = parts
         self._slots = slots
         self._remains = remains
-        self._gate = gate
+        self._readiness = readiness
         self._moving = Moving(parts.state)
         self._events: deque[Started | Ended] = deque()  # not yet recorded
         self._later: list[tuple[float, Ended]] = []  # could not be recorded, and when that is tried again
@@ -181,7 +181,7 @@ class Endings:
             recorded = p.store.finish(execution.with_outcome(outcome, p.clock.now()))
         fp("store.after_commit")
         p.history.record(recorded)
-        self._gate.ended(recorded)
+        self._readiness.ended(recorded)
         self._sweep(recorded)
         if recorded.id % 100 == 0:
             prune_logs(p.history, p.state, p.keep_logs)

@@ -18,11 +18,11 @@ from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.work import Request
 from ctd.engine.collect import Collector
 from ctd.engine.endings import Endings
-from ctd.engine.gate import Gate
 from ctd.engine.look import look_closely
 from ctd.engine.moments import Moments
 from ctd.engine.parts import Parts
 from ctd.engine.probing import probe
+from ctd.engine.readiness import Readiness
 from ctd.engine.remains import Remains
 from ctd.engine.slots import Slots
 from ctd.engine.turns import Claim, Turns
@@ -48,13 +48,13 @@ class Reconciler:
         self._parts = parts
         self._targets = targets
         self._slots = Slots(parts.limits)
-        self._gate = Gate(partial(probe, parts.state), parts.clock)
-        self.turns = Turns(self._slots, self._gate)
+        self._readiness = Readiness(partial(probe, parts.state), parts.clock)
+        self.turns = Turns(self._slots, self._readiness)
         self._moments = Moments(parts.clock)
         self._collector = Collector(parts.store, parts.history, parts.state)
         self._remains = Remains(parts.store, parts.history, parts.state, parts.observer.intact)
-        self._endings = Endings(parts, self._slots, self._remains, self._gate)
-        self._was_closed = False
+        self._endings = Endings(parts, self._slots, self._remains, self._readiness)
+        self._was_refused = False
         self._said: dict[tuple[str, Subject], str] = {}
         self._alerts: dict[str, frozenset[Alert]] = {}  # that were logged, by pipeline
 
@@ -136,10 +136,10 @@ class Reconciler:
         """
         return self._endings.take_in(last=last)
 
-    def reopened(self) -> bool:
-        """Whether the machine, which refused to take work, takes it again: to be asked from time to time."""
-        was, self._was_closed = self._was_closed, bool(self._gate.closed)
-        return was and not self._was_closed
+    def held_back(self) -> bool:
+        """Whether the machine keeps anything from being started now, or did when this was asked last."""
+        before, self._was_refused = self._was_refused, bool(self._readiness.refusal)
+        return before or self._was_refused
 
     def _start(self, spec: PipelineSpec, wired: WiredPiece, run: Run) -> Execution:
         p = self._parts

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from ctd.core.executions import Execution
-from ctd.engine.gate import Gate
+from ctd.engine.readiness import Readiness
 from ctd.engine.slots import BESIDE, Slots
 from ctd.planning.decide import running_since
 from ctd.planning.decisions import AT_ONCE, Decision, Plan, Run, Subject, Wait
@@ -47,9 +47,9 @@ class Turns:
     that was there first.
     """
 
-    def __init__(self, slots: Slots, gate: Gate) -> None:
+    def __init__(self, slots: Slots, readiness: Readiness) -> None:
         self._slots = slots
-        self._gate = gate
+        self._readiness = readiness
         self._waiting: dict[str, list[Claim]] = {}
         self._plans: dict[str, Plan] = {}
         self._served: dict[str, int] = {}  # when each pipeline last had a slot, as a count of all that were given
@@ -81,7 +81,7 @@ class Turns:
 
     def next(self, but: Collection[str] = ()) -> Claim | None:
         """Whoever comes first of those that have room; pipelines named in `but` are passed over."""
-        if any(self._waiting.values()) and self._gate.closed:
+        if any(self._waiting.values()) and self._readiness.refusal:
             return None
         room: dict[str, bool] = {}
         for claim in self._in_order():
@@ -107,7 +107,7 @@ class Turns:
         waits: dict[str, dict[Subject, Decision]] = {name: {} for name in self._plans}
         ahead: dict[str, int] = {}
         lacking: dict[str, str] = {}
-        closed = self._gate.closed if any(self._waiting.values()) else ""
+        closed = self._readiness.refusal if any(self._waiting.values()) else ""
         for claim in self._in_order():
             if closed:
                 waits[claim.pipeline][claim.run.subject] = self._held(claim.run, closed)
@@ -123,9 +123,9 @@ class Turns:
             yield _with(made, waits[name])
 
     def _held(self, run: Run, closed: str) -> Wait:
-        because = f"nothing is started: {closed}; {self._gate.hint}"
-        lasting = self._gate.lasting
-        return Wait(run.subject, because, until=self._gate.look_again, stuck=lasting, queued=not lasting)
+        because = f"nothing is started: {closed}; {self._readiness.hint}"
+        lasting = self._readiness.lasting
+        return Wait(run.subject, because, until=self._readiness.look_again, stuck=lasting, queued=not lasting)
 
     def _in_order(self) -> list[Claim]:
         return sorted((claim for claims in self._waiting.values() for claim in claims), key=self._rank)

@@ -14,8 +14,8 @@ import pytest
 
 from ctd.core.executions import Failure, State
 from ctd.core.failpoints import arm
-from ctd.engine.gate import FAULTS
 from ctd.engine.pressure import Pressure
+from ctd.engine.readiness import FAULTS
 from tests.contract.executor_bench import Bench, settings, until
 
 ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EMFILE", "ENFILE", "ENOMEM", "EAGAIN", "EXDEV")

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from ctd.core.errors import MachineUnavailable, StorageUnavailable
 from ctd.core.executions import Execution
-from ctd.core.timing import Clock, format_duration
+from ctd.core.timing import Clock
 from ctd.observability import Event
 
 log = logging.getLogger("ctd.engine")
@@ -20,8 +20,8 @@ _PAUSE = timedelta(seconds=1)  # between two looks at the machine
 _LASTING = timedelta(seconds=10)  # after which people are to know that they must do something
 
 
-class Gate:
-    """Closes when an execution failed by the machine's fault and a probe fails too; opens when that succeeds again.
+class Readiness:
+    """Nothing may start once an execution failed by the machine's fault and a probe fails too, until that succeeds.
 
     The probe costs a few files, so it is made only when there is reason to.
     """
@@ -36,13 +36,13 @@ class Gate:
         self._since: datetime | None = None
 
     @property
-    def closed(self) -> str:
+    def refusal(self) -> str:
         """Why nothing is started now, and since when; empty if there is no reason."""
         if self._suspicious and self._clock.monotonic() >= self._next:
             self._look()
         if self._since is None:
             return ""
-        return f"{self._trouble}, for {format_duration(self._clock.now() - self._since)}"
+        return f"{self._trouble}, since {self._since:%Y-%m-%d %H:%M:%S} UTC"
 
     @property
     def hint(self) -> str:
@@ -51,12 +51,12 @@ class Gate:
 
     @property
     def lasting(self) -> bool:
-        """Whether it has been closed for so long that it may not pass by itself."""
+        """Whether it has lasted for so long that it may not pass by itself."""
         return self._since is not None and self._clock.now() - self._since >= _LASTING
 
     @property
     def look_again(self) -> datetime:
-        """When it may be open again."""
+        """When something may be started again."""
         return self._clock.now() + _PAUSE
 
     def ended(self, execution: Execution) -> None:
