@@ -120,11 +120,19 @@ def user_code(where: str, module: str | None = None, hint: str = "") -> Iterator
     except Exception as error:
         place = user_line(error, module)
         # Libraries append whole data structures, after a blank line; the log has them.
-        what = str(error).strip().split("\n\n")[0]
+        what = text_of(error).strip().split("\n\n")[0]
         said = f"{type(error).__name__}: {what}" if what else type(error).__name__
         raise ComponentFailed(
             f"{where} raised {said}" + (f" at {place}" if place else ""), hint=hint or _hint(error, module)
         ) from error
+
+
+def text_of(error: BaseException) -> str:
+    """What an error has to say. Code we did not write may fail at that, too."""
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001  the border around code we did not write
+        return f"(its text cannot be made: {type(another).__name__})"
 
 
 def _hint(error: Exception, module: str | None) -> str:

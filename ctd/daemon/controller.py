@@ -158,6 +158,8 @@ class Controller:
             trouble = f"the watches cannot be checked: {error}"
         if trouble and trouble != self._watch_trouble:
             log.error(Event.WATCH.value, extra={"because": trouble})
+        if self._watch_trouble and not trouble:
+            self.look_at_all()  # what was refused to the watches was refused to looks, too, and nobody was told
         self._watch_trouble = trouble
 
     def _answer(self) -> None:

@@ -39,14 +39,12 @@ def fault_of_machine(error: BaseException, request: Request) -> CtdError | None:
         probe_folder(staging)
         probe_threads()
     except OSError as refused:
-        return unavailable(
-            f"{where}: it ended with {_name(error)}, and the machine refuses as much as a probe", refused
-        )
+        return unavailable(f"{where}: it ended with {_name(error)}, and a look at the machine says why", refused)
     if any(_exhausted(one) for one in _chain(error)):
         hint = (
             "Give it more memory, disk or open files, or run fewer executions side by side; its log has the traceback."
         )
-        return WorkerLost(f"{where}: {_name(error)}: some resource was exhausted", hint=hint)
+        return WorkerLost(f"{where}: {_name(error)}: memory, disk or open files were exhausted", hint=hint)
     return None
 
 

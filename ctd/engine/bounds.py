@@ -11,6 +11,7 @@ from ctd.core.executions import Failure, Outcome
 MESSAGE = 4_000  # characters of a message, a hint, a reason
 PROGRESS = 500
 _DATA = 1_000_000  # characters of a property that programs read: half of it would be none
+_NOTE = 50  # characters of what is said about those left out
 _NAMES = 100  # of timings
 
 
@@ -18,8 +19,9 @@ def cut(text: str, most: int = MESSAGE) -> str:
     """The beginning and end of a text that is too long, with a note on what was left out."""
     if len(text) <= most:
         return text
-    tail = most // 4
-    return f"{text[: most - tail]} [... {len(text) - most:,} characters ...] {text[-tail:]}"
+    kept = most - _NOTE
+    tail = kept // 4
+    return f"{text[: kept - tail]} [... {len(text) - kept:,} characters ...] {text[-tail:]}"
 
 
 def failure_from(error: CtdError, where: str = "") -> Failure:

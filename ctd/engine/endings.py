@@ -26,7 +26,7 @@ from ctd.core.executions import STOPPED, Execution, Outcome, State
 from ctd.core.failpoints import fp
 from ctd.core.machine import unavailable
 from ctd.core.timing import format_duration
-from ctd.engine.bounds import bounded
+from ctd.engine.bounds import bounded, cut
 from ctd.engine.collect import prune_logs
 from ctd.engine.executor import Ended, Started
 from ctd.engine.moving import Moving
@@ -141,7 +141,7 @@ class Endings:
         return True
 
     def _complain(self, event: Started | Ended, error: Exception) -> None:
-        because = f"{type(error).__name__}: {error}"
+        because = cut(f"{type(error).__name__}: {error}")
         log.error(
             Event.LOOK_FAILED.value,
             exc_info=error,

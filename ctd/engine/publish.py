@@ -127,8 +127,8 @@ def collect(state: StateDir, artifact: Artifact) -> None:
     """Remove the files of an artifact that the metadata no longer counts as live. Repeating it does nothing."""
     fp("gc.before_unlink")
     place = Path(artifact.uri)
-    for path in (place, _hidden(place, GONE)):
-        _remove(state, path)
+    _remove(state, place)
+    _remove(state, _hidden(place, GONE))
     _forget_empty(state, place.parent)
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ctd.components import phases
-from ctd.components.api import Work, user_line
+from ctd.components.api import Work, text_of, user_line
 from ctd.core.errors import (
     ComponentFailed,
     CtdError,
@@ -205,7 +205,7 @@ def _known(error: BaseException, where: str) -> CtdError:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {last[0].filename}:{last[0].lineno}" if last else ""
     return ComponentFailed(
-        f"{where}: {type(error).__name__}: {error}{place}",
+        f"{where}: {type(error).__name__}: {text_of(error)}{place}",
         hint="This is a fault of ctd's or of a library, not of your module; the execution's log has the traceback.",
     )
 

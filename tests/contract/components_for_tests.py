@@ -105,6 +105,20 @@ def _has_few_descriptors(work: Work) -> None:
         (Path(work.request.staging) / "file").write_text("")
 
 
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def _cannot_be_said(work: Work) -> None:
+    raise Unspeakable
+
+
+def _cannot_be_said_for_a_user(work: Work) -> None:
+    with user_code("run_fn"):
+        raise Unspeakable
+
+
 def _says_much(work: Work) -> None:
     work.progress("p" * 5_000_000)
     raise ValueError("e" * 5_000_000)
