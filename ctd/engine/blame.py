@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctd.components.api import Work
-from ctd.core.errors import CtdError, PermanentError, WorkerLost
+from ctd.core.errors import BadInput, CtdError, PermanentError, WorkerLost
 from ctd.core.machine import ANYWHERE, IN_OUR_PLACES, SPACE, unavailable
 from ctd.core.work import Request
 from ctd.engine.probing import probe_folder, probe_threads
@@ -33,8 +33,8 @@ def fault_of_machine(error: BaseException, request: Request) -> CtdError | None:
     for refused in _refused(error):
         if _of_machine(refused, staging, ours=ours):
             return unavailable(f"{where}: it was refused by the operating system", refused)
-    if (isinstance(error, CtdError) and error.__cause__ is None) or _own_leak():
-        return None  # ctd's own judgement, of data for instance: no disk made it
+    if (isinstance(error, BadInput) and error.__cause__ is None) or _own_leak():
+        return None  # a judgement of data: no disk made it
     try:
         probe_folder(staging)
         probe_threads()

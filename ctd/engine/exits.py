@@ -31,10 +31,13 @@ def code_for(base: int, error: OSError) -> int:
     return base + (_NUMBERS.index(number) if number in _NUMBERS else 0)
 
 
-def said_by(code: int, place: str) -> CtdError | None:
-    """What an exit code tells, about files in `place`; None for one that tells nothing."""
+def said_by(code: int, place: str, *, begun: bool) -> CtdError | None:
+    """What an exit code tells, about files in `place`; None for one that tells nothing.
+
+    `begun`: its component had begun. What ends the process then may have codes of its own, such as 128 and a signal.
+    """
     for base, doing in _DOING.items():
-        if 0 <= code - base < len(_NUMBERS):
+        if not (begun and base == COULD_NOT_BEGIN) and 0 <= code - base < len(_NUMBERS):
             number = _NUMBERS[code - base]
             return unavailable(doing, OSError(number or None, "see the end of its log"), place)
     return None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 
-from ctd.core.errors import CtdError
+from ctd.core.errors import CtdError, WorkerLost
 from ctd.engine.executor import Ended
 from ctd.engine.outcomes import failed
 from ctd.engine.publish import bring_near
@@ -22,6 +22,7 @@ _AT_THE_END = timedelta(seconds=30)  # what takes longer is done again after the
 class _Move:
     event: Ended
     place: Callable[[str], Path]
+    done: bool = False
     error: CtdError | None = None
 
     def make(self, staging: Path) -> None:
@@ -29,10 +30,17 @@ class _Move:
             bring_near(staging, self.event.outcome, self.place)
         except CtdError as error:
             self.error = error
+        else:
+            self.done = True
 
     @property
     def ended(self) -> Ended:
-        return replace(self.event, outcome=failed(self.error)) if self.error else self.event
+        """The end to take in, now that the thread has ended."""
+        if self.done:
+            return self.event
+        hint = "This is a fault of ctd's: please report it, with the traceback in the daemon's log. It is tried again."
+        error = self.error or WorkerLost("the copying of its outputs broke off", hint=hint)
+        return replace(self.event, outcome=failed(error))
 
 
 class Moving:

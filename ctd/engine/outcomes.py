@@ -92,13 +92,12 @@ def read_bounded(path: Path, most: int) -> str:
 
 def _sick(staging: Path, code: int) -> CtdError | None:
     """The fault of the machine that explains why there is no outcome; None if there seems to be none."""
-    told = said_by(code, str(staging))
+    begun = os.path.lexists(staging / BEGUN_FILE)
+    told = said_by(code, str(staging), begun=begun)
     if told is not None:
         return told
     try:
         probe_folder(staging)
-        begun = os.path.lexists(staging / BEGUN_FILE)
-        staging.stat()
     except OSError as error:
         return unavailable(f"{_end(code)} without an outcome, and its disk refuses to take anything", error, staging)
     if not begun and code >= 0:

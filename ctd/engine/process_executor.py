@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -217,8 +218,11 @@ class ProcessExecutor:
         self._began(attempt, child.pid)
 
     def _began(self, attempt: Attempt, pid: int) -> None:
+        known: ProcessFacts = {}
+        with contextlib.suppress(OSError):  # no descriptor to read them: it is known by its number meanwhile
+            known = processes.facts(pid)
         with self._lock:
-            attempt.process = processes.facts(pid) or {"pid": pid, "start": 0, "boot": ""}
+            attempt.process = known or {"pid": pid, "start": 0, "boot": ""}
         attempt.counted = self._settings.pressure.counts()
         for other in self._attempts.values():
             if other.process and other is not attempt:

@@ -31,9 +31,7 @@ def boot_id() -> str:
 def facts(pid: int) -> dict[str, str | int]:
     """What identifies a process for good: pid, start time in clock ticks since boot, boot id. Empty if it is gone."""
     fields = _stat(pid)
-    with contextlib.suppress(OSError):
-        return {"pid": pid, "start": int(fields[19]), "boot": boot_id()} if fields else {}
-    return {}
+    return {"pid": pid, "start": int(fields[19]), "boot": boot_id()} if fields else {}
 
 
 def alive(process: ProcessFacts) -> bool:

@@ -21,7 +21,7 @@ ERRORS = ("ENOSPC", "EDQUOT", "EIO", "EROFS", "EACCES", "EMFILE", "ENFILE", "ENO
 def test_an_exit_code_tells_which_error_it_was(base: int, name: str) -> None:
     code = code_for(base, OSError(getattr(errno, name), "no"))
     assert base <= code < 256
-    said = said_by(code, "/state/staging/7")
+    said = said_by(code, "/state/staging/7", begun=base == CANNOT_WRITE)
     assert isinstance(said, (StorageUnavailable, MachineUnavailable))
     assert f"{os.strerror(getattr(errno, name))} ({name})" in said.message
     assert "/state/staging/7" in said.message
@@ -29,14 +29,19 @@ def test_an_exit_code_tells_which_error_it_was(base: int, name: str) -> None:
 
 @pytest.mark.parametrize("base", [COULD_NOT_BEGIN, CANNOT_WRITE])
 def test_an_error_without_a_number_of_its_own_is_still_the_machines(base: int) -> None:
-    said = said_by(code_for(base, OSError(errno.EDOM, "no")), "/state/staging/7")
+    said = said_by(code_for(base, OSError(errno.EDOM, "no")), "/state/staging/7", begun=False)
     assert isinstance(said, StorageUnavailable)
     assert "its log" in said.message
 
 
 @pytest.mark.parametrize("code", [-15, -9, 0, 1, 3, 70, 74, 127, 255])
 def test_other_codes_tell_nothing(code: int) -> None:
-    assert said_by(code, "/state/staging/7") is None
+    assert said_by(code, "/state/staging/7", begun=False) is None
+    assert said_by(code, "/state/staging/7", begun=True) is None
+
+
+def test_a_code_as_shells_have_it_is_no_word_of_ours_once_the_component_has_begun() -> None:
+    assert all(said_by(128 + number, "/state/staging/7", begun=True) is None for number in range(1, 32))
 
 
 def test_a_text_keeps_its_beginning_and_its_end() -> None:
