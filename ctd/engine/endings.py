@@ -98,10 +98,9 @@ class Endings:
         if isinstance(event, Started):
             self._began(execution, event)
             return ()
-        if self._end(execution, event):
-            self._slots.give_back(execution.id)
-            return (execution.pipeline,)
-        return ()
+        self._end(execution, event)
+        self._slots.give_back(execution.id)  # its process is gone, even where the record of that has to wait
+        return (execution.pipeline,)
 
     def _began(self, execution: Execution, event: Started) -> None:
         known = replace(execution, process=event.process)
@@ -113,8 +112,8 @@ class Endings:
             self._complain(event, error)
         self._parts.history.record(known)
 
-    def _end(self, execution: Execution, event: Ended) -> bool:
-        """Publish what was made and record the end; False if that has to wait."""
+    def _end(self, execution: Execution, event: Ended) -> None:
+        """Publish what was made and record the end, or see to it that this is done later."""
         try:
             self._record(execution, self._published(execution, event.outcome))
         except StoreUnavailable:
@@ -122,14 +121,12 @@ class Endings:
         except Elsewhere:
             self._moving.begin(event, self._place(execution))  # taken in again when the outputs are there
             self._events += self._moving.arrived()
-            return False
         except Exception as error:  # noqa: BLE001  a fault of ours about one execution, which has ended nevertheless
             self._complain(event, error)
-            return self._end_as(execution, event, error)
-        return True
+            self._end_as(execution, event, error)
 
-    def _end_as(self, execution: Execution, event: Ended, error: Exception) -> bool:
-        """Record that it failed, by a fault of ours or of the machine; False if that has to wait."""
+    def _end_as(self, execution: Execution, event: Ended, error: Exception) -> None:
+        """Record that it failed, by a fault of ours or of the machine."""
         try:
             self._record(execution, failed(_fault_of(error, "its end cannot be taken in")))
         except StoreUnavailable:
@@ -137,8 +134,6 @@ class Endings:
         except Exception as another:  # noqa: BLE001  the store answers, but does not take it: later it may
             self._complain(event, another)
             self._later.append((self._parts.clock.monotonic() + _PAUSE.total_seconds(), event))
-            return False
-        return True
 
     def _complain(self, event: Started | Ended, error: Exception) -> None:
         because = cut(f"{type(error).__name__}: {error}")

@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctd.core.errors import CtdError, MachineUnavailable, WorkerLost
+from ctd.core.executions import Failure
 
 _KILLED = ("memory.events", "memory.oom_control")  # cgroup v2, v1: the line `oom_kill N`
 _REFUSED = ("pids.events",)  # the line `max N`
+_MAYBE_REFUSED = frozenset({"WorkerLost", "ComponentFailed"})  # what libraries do where they get no thread
 _MEMORY = "Give the machine, or ctd's cgroup (MemoryMax), more memory; or run fewer executions side by side"
 
 
@@ -49,27 +51,30 @@ def pressure_here(proc: Path = Path("/proc/self/cgroup"), root: Path = Path("/sy
     return Pressure(_first(root, paths, "memory", _KILLED), _first(root, paths, "pids", _REFUSED))
 
 
-def memory_fault(killed: int, *, alone: bool, lost: bool) -> CtdError:
-    """What it means that processes were killed while an execution ran: of its own, if nothing ran beside it.
+def fault_under(counted: Counts, failure: Failure | None, *, alone: bool, killed: bool) -> CtdError | None:
+    """What an execution that ended so has to be called, given what the kernel counted meanwhile; None: as it ended.
 
-    `lost`: its worker itself was.
+    `alone`: nothing else ran while it did. `killed`: its worker itself was.
     """
-    times = f"the kernel killed {killed} process{'es' if killed > 1 else ''} of ctd's cgroup for want of memory"
-    if lost:
+    if counted.killed > 0 and (killed or failure is None or not failure.retryable):
+        return _memory_fault(counted.killed, alone=alone, killed=killed)
+    if counted.refused > 0 and failure is not None and failure.kind in _MAYBE_REFUSED:
+        return MachineUnavailable(
+            f"{failure.message}; meanwhile the limit of processes of ctd's cgroup was hit {counted.refused} times",
+            hint="Raise the limit (TasksMax of the unit, pids.max), or run fewer side by side; ctd tries again.",
+        )
+    return None
+
+
+def _memory_fault(count: int, *, alone: bool, killed: bool) -> CtdError:
+    times = f"the kernel killed {count} process{'es' if count > 1 else ''} of ctd's cgroup for want of memory"
+    if killed:
         return WorkerLost(f"its process was killed (SIGKILL): {times}", hint=f"{_MEMORY}.")
     if alone:
         hint = f"{_MEMORY}. What it made is not used: part of its work may be missing."
         return WorkerLost(f"a process that it started was lost: {times}", hint=hint)
     hint = f"{_MEMORY}. What it made is not used; it is done again."
     return MachineUnavailable(f"{times} while it ran, and whose it was cannot be told", hint=hint)
-
-
-def process_fault(refused: int, said: str) -> CtdError:
-    """What it means that an execution failed while processes were refused."""
-    return MachineUnavailable(
-        f"{said}; meanwhile the limit of processes of ctd's cgroup was hit {refused} times",
-        hint="Raise the limit (TasksMax of the unit, pids.max), or run fewer executions side by side; ctd tries again.",
-    )
 
 
 def _first(root: Path, paths: Mapping[str, str], controller: str, names: tuple[str, ...]) -> Path | None:

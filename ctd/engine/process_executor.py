@@ -27,12 +27,11 @@ from ctd.engine.bounds import PROGRESS
 from ctd.engine.executor import Ended, Started
 from ctd.engine.logfiles import keep_below
 from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of, read_bounded
-from ctd.engine.pressure import Pressure, memory_fault, process_fault
+from ctd.engine.pressure import Pressure, fault_under
 from ctd.engine.processes import ProcessFacts
 from ctd.engine.warm import WarmTemplate
 from ctd.engine.worker import Job
 
-_MAYBE_REFUSED = frozenset({"WorkerLost", "ComponentFailed"})  # what libraries do where they get no thread
 _TICK = 0.5  # seconds between looks at deadlines and log sizes while something runs
 
 
@@ -250,10 +249,14 @@ class ProcessExecutor:
         elif "pid" in message:
             self._began(self._attempts[message["id"]], message["pid"])
         elif "refused" in message:
-            refused = OSError(message["refused"], "")
-            self._finish(self._attempts[message["id"]], failed(unavailable("its process cannot be forked", refused)))
+            self._refused(self._attempts[message["id"]], OSError(message["refused"], ""))
         else:
             self._over(self._attempts[message["id"]], message["status"])
+
+    def _refused(self, attempt: Attempt, error: OSError) -> None:
+        """Its template lives on, and has no process for it."""
+        outcome = failed(unavailable("its process cannot be forked", error))
+        self._finish(attempt, ended_for(attempt.reason, attempt.superseded) if attempt.reason else outcome)
 
     def _serve(self, template: WarmTemplate) -> None:
         """See to attempts that wait for imports: they are done, or have failed."""
@@ -297,16 +300,11 @@ class ProcessExecutor:
     def _under_pressure(self, attempt: Attempt, outcome: Outcome, *, killed: bool) -> Outcome:
         """The outcome, unless the kernel killed or refused processes while it ran."""
         counted = self._settings.pressure.counts().since(attempt.counted)
-        if counted.killed > 0:
-            if killed:  # that was one of them: whoever ran beside it has nothing to do with it
-                for other in self._attempts.values():
-                    other.counted = replace(other.counted, killed=other.counted.killed + 1)
-            if killed or outcome.failure is None or not outcome.failure.retryable:
-                return failed(memory_fault(counted.killed, alone=attempt.alone, lost=killed))
-        failure = outcome.failure
-        if counted.refused > 0 and failure is not None and failure.kind in _MAYBE_REFUSED:
-            return failed(process_fault(counted.refused, failure.message))
-        return outcome
+        if counted.killed > 0 and killed:  # that was one of them: whoever ran beside it has nothing to do with it
+            for other in self._attempts.values():
+                other.counted = replace(other.counted, killed=other.counted.killed + 1)
+        fault = fault_under(counted, outcome.failure, alone=attempt.alone, killed=killed)
+        return failed(fault) if fault else outcome
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         with self._lock:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ctd.engine.pressure import Counts, Pressure, pressure_here
+from ctd.core.executions import Failure
+from ctd.engine.pressure import Counts, Pressure, fault_under, pressure_here
 
 V1 = "9:name=systemd:/\n8:pids:/system.slice/ctd.service\n4:memory:/system.slice/ctd.service\n0::/\n"
 V2 = "0::/system.slice/ctd.service\n"
@@ -61,3 +62,31 @@ def test_where_there_is_no_cgroup_nothing_was_ever_killed(tmp_path: Path) -> Non
     (tmp_path / "cgroup").write_text(V2)
     assert pressure_here(tmp_path / "cgroup", tmp_path / "fs").counts() == Counts()
     assert Pressure(tmp_path / "gone", tmp_path / "gone").counts() == Counts()
+
+
+OURS = Failure("ComponentFailed", "its process ended with code 1")
+LOST = Failure("WorkerLost", "its process was ended by SIGABRT", retryable=True)
+DISK = Failure("StorageUnavailable", "no space left", retryable=True)
+DATA = Failure("BadInput", "no column")
+
+
+@pytest.mark.parametrize(
+    ("counted", "failure", "alone", "killed", "kind"),
+    [
+        pytest.param(Counts(), None, True, False, None, id="nothing was counted"),
+        pytest.param(Counts(killed=1), None, True, False, "WorkerLost", id="a success that lost a process"),
+        pytest.param(Counts(killed=1), None, False, False, "MachineUnavailable", id="whose it was cannot be told"),
+        pytest.param(Counts(killed=1), OURS, True, False, "WorkerLost", id="a failure for want of a process"),
+        pytest.param(Counts(killed=1), LOST, False, True, "WorkerLost", id="the worker itself"),
+        pytest.param(Counts(killed=1), DISK, True, False, None, id="a failure that is tried again anyway"),
+        pytest.param(Counts(refused=3), LOST, True, False, "MachineUnavailable", id="no thread for a library"),
+        pytest.param(Counts(refused=3), OURS, True, False, "MachineUnavailable", id="no process for a component"),
+        pytest.param(Counts(refused=3), None, True, False, None, id="a success without the processes"),
+        pytest.param(Counts(refused=3), DATA, True, False, None, id="a judgement of data"),
+    ],
+)
+def test_what_an_end_is_called_that_came_under_pressure(
+    counted: Counts, failure: Failure | None, alone: bool, killed: bool, kind: str | None
+) -> None:
+    fault = fault_under(counted, failure, alone=alone, killed=killed)
+    assert (type(fault).__name__ if fault else None) == kind
