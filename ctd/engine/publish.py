@@ -128,7 +128,6 @@ def collect(state: StateDir, artifact: Artifact) -> None:
     fp("gc.before_unlink")
     place = Path(artifact.uri)
     _remove(state, place)
-    _remove(state, _hidden(place, GONE))
     _forget_empty(state, place.parent)
 
 
@@ -239,15 +238,12 @@ def _remove(state: StateDir, path: Path) -> None:
         if not _ours(state, path):
             hint = "Only what lies below the state directory is."
             raise IllegalTransition(f"{path} is not ctd's to remove", hint=hint)
-        if not os.path.lexists(path):
-            return
-        if not path.parent.samefile(root):
-            path = _out_of_sight(path, root)
-        fp("gc.mid_tree")
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
+        if os.path.lexists(path) and not path.parent.samefile(root):
+            _out_of_sight(path, root)
+        for rest in (path, *_out_of_sight_names(path, root)):  # of an earlier time, too, that was cut short
+            if os.path.lexists(rest):
+                fp("gc.mid_tree")
+                _remove_tree(rest)
 
 
 def _ours(state: StateDir, path: Path) -> bool:
@@ -260,25 +256,35 @@ def _ours(state: StateDir, path: Path) -> bool:
     return False
 
 
-def _out_of_sight(path: Path, root: Path) -> Path:
-    """Rename it into staging, or beside itself if staging is on another file system; where it is then."""
+def _out_of_sight(path: Path, root: Path) -> None:
+    """Rename it into staging, or beside itself if staging is on another file system."""
     _make_folder(root)
-    gone = root / f"gone-{'-'.join(path.relative_to(root.parent).parts)}"
     if path.suffix in _SUFFIXES and path.name.startswith("."):
-        return path  # it is out of sight
-    for hidden in (gone, _hidden(path, GONE)):
+        return  # it is out of sight
+    gone, beside = _out_of_sight_names(path, root)
+    for hidden in (gone, beside):
         if os.path.lexists(hidden):
-            shutil.rmtree(hidden)
+            _remove_tree(hidden)
         try:
             fp("remove.rename")
             path.rename(hidden)
         except OSError as error:
-            if error.errno != errno.EXDEV or hidden != gone:
+            if error.errno != errno.EXDEV or hidden == beside:
                 raise
         else:
             sync(path.parent)
-            return hidden
-    return path
+            return
+
+
+def _out_of_sight_names(path: Path, root: Path) -> tuple[Path, Path]:
+    return root / f"gone-{'-'.join(path.relative_to(root.parent).parts)}", _hidden(path, GONE)
+
+
+def _remove_tree(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def _staging_root(state: StateDir) -> Path:

@@ -101,6 +101,20 @@ def test_what_cannot_be_removed_now_is_removed_later_and_fails_nothing(bench: Be
     as_wanted(bench)
 
 
+def test_outputs_that_could_be_hidden_but_not_removed_are_removed_later(bench: Bench) -> None:
+    fault = bench.root / "fault"
+    fault.touch()
+    arm(f"art.after_dirsync=err(EIO):1; gc.mid_tree=err(EIO,{fault})")
+    bench.tick()
+    bench.finish("schema")
+    bench.tick()
+    staged = {p.name for p in (bench.root / "state/staging").iterdir()}
+    assert [name for name in staged if name.startswith("gone-")]
+    fault.unlink()
+    a_while(bench, 10)
+    as_wanted(bench)
+
+
 def test_an_execution_whose_staging_vanished_has_failed_and_is_done_again(bench: Bench) -> None:
     bench.tick()
     for request in bench.running():
