@@ -49,6 +49,7 @@ class Run:
     turn: Turn = AT_ONCE
     supersedes: int = 0  # the execution that gives or gave way to it, and whose slot it takes over
     renewal: bool = False  # of a span: its result is there, but is to be made anew, as of another schema
+    urgent: bool = False  # of a push: its target has lost what was live, so it waits for no slot
     untried: bool = False  # of a push: it takes over without having been a canary
 
     action = "run"
