@@ -22,12 +22,14 @@ from ctd.api.models import (
     ProblemView,
     RequestView,
     StatusView,
+    TroubleView,
 )
 from ctd.api.times import TimesView
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
+from ctd.core.troubles import Trouble
 from ctd.daemon.ancestry import Ancestry, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
 from ctd.daemon.ranges import backfill_views, notes
@@ -60,6 +62,7 @@ class Views:
     strays: Callable[[str], tuple[str, ...]]
     daemon: Callable[[], DaemonView | None]
     faults: Callable[[], Mapping[str, str]] = dict  # of ctd's own, by pipeline
+    troubles: Callable[[], Iterable[Trouble]] = tuple
 
     def status(self, pipeline: str | None = None) -> StatusView:
         """All pipelines, or one."""
@@ -70,6 +73,7 @@ class Views:
         lost = [p for path, found in self.wanted.problems.items() if path not in files for p in found]
         return StatusView(
             daemon=self.daemon(),
+            troubles=trouble_views(self.troubles()),
             pipelines=[self._pipeline(spec) for _, spec in sorted(wanted.items())],
             problems=problem_views(lost),
         )
@@ -342,6 +346,11 @@ def _state_of(made: Plan | None) -> PipelineState:
 
 def _in_order(spec: PipelineSpec) -> list[str]:
     return list(dict.fromkeys(w.node for w in spec.work))
+
+
+def trouble_views(found: Iterable[Trouble]) -> list[TroubleView]:
+    """Troubles as the outside sees them."""
+    return [TroubleView(**vars(t.fault), since=_time(t.since)) for t in found]
 
 
 def problem_views(found: Iterable[Problem]) -> list[ProblemView]:

@@ -25,6 +25,7 @@ from ctd.core.failpoints import fp
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.timing import Clock, format_duration
+from ctd.core.troubles import Fault, TroubleKind
 from ctd.core.work import Request
 from ctd.engine.collect import Collector, prune_logs
 from ctd.engine.executor import Ended, Executor, Started
@@ -33,7 +34,7 @@ from ctd.engine.moments import Moments
 from ctd.engine.observe import Observer
 from ctd.engine.outcomes import failed
 from ctd.engine.publish import publish, sweep
-from ctd.engine.remains import Remains
+from ctd.engine.remains import MEND, Remains
 from ctd.engine.slots import Limits, Slots
 from ctd.engine.turns import Claim, Turns
 from ctd.metadata.store import MetadataStore
@@ -111,6 +112,11 @@ class Reconciler:
         """Start what has its turn."""
         self.turns.taken(claim, self._start(claim.spec, claim.wired, claim.run))
 
+    def unreadable(self, pipeline: str) -> Fault | None:
+        """What the last look could not read of the results of a pipeline."""
+        because = self._remains.unreadable.get(pipeline)
+        return Fault(TroubleKind.ARTIFACTS, pipeline, because, MEND) if because else None
+
     def rescan(self) -> None:
         """Look more closely the next time, at what changes without a sign."""
         self._parts.observer.intact.rescan()
@@ -136,6 +142,7 @@ class Reconciler:
         self._moments.forget(pipeline)
         self._said = {place: said for place, said in self._said.items() if place[0] != pipeline}
         self._alerts.pop(pipeline, None)
+        self._remains.unreadable.pop(pipeline, None)
 
     def interests(self, spec: PipelineSpec) -> frozenset[str]:
         """Which paths matter to a pipeline."""

@@ -14,9 +14,12 @@ from contextlib import closing
 from pathlib import Path
 
 from ctd.core.errors import PermanentError, StoreUnavailable
+from ctd.metadata import faults
+from ctd.metadata.faults import RESTORE
+from ctd.storage import disk
 
 IDENTITY = "IDENTITY"
-_RESTORE = "restore both from the same backup, or move the state directory away to start an empty one"
+_PATIENCE = 1.0  # seconds with another process's lock; who starts waits by itself
 
 
 def claim(path: Path, make: Callable[[Path, str], None]) -> str:
@@ -29,10 +32,9 @@ def claim(path: Path, make: Callable[[Path, str], None]) -> str:
             _rename(_unborn(path), path)  # the last start was killed just before this line
         return identity_of(path)
     except OSError as error:
-        raise StoreUnavailable(
-            f"cannot make the metadata store {path}: {error}",
-            hint="check that the state directory is on a mounted, writable disk with free space",
-        ) from error
+        fault = disk.fault_of(error, path)
+        message = f"cannot make or open the metadata store {path}: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
 
 
 def identity_of(path: Path) -> str:
@@ -41,14 +43,14 @@ def identity_of(path: Path) -> str:
     if not path.exists() and not file.exists():
         raise PermanentError(f"there is no metadata store at {path}", hint="name the state directory with --state")
     if not file.exists():
-        raise PermanentError(f"{path} is there but {file} is missing: whose store it is cannot be told", hint=_RESTORE)
+        raise PermanentError(f"{path} is there but {file} is missing: whose store it is cannot be told", hint=RESTORE)
     if not path.exists():
-        raise PermanentError(f"{file} is there but its database {path} is missing", hint=_RESTORE)
+        raise PermanentError(f"{file} is there but its database {path} is missing", hint=RESTORE)
     if path.stat().st_size == 0:
-        raise PermanentError(f"{path} is empty (0 bytes)", hint=_RESTORE)
+        raise PermanentError(f"{path} is empty (0 bytes)", hint=RESTORE)
     identity = file.read_text("ascii", errors="replace").strip()
     if not identity:
-        raise PermanentError(f"{file} is empty", hint=_RESTORE)
+        raise PermanentError(f"{file} is empty", hint=RESTORE)
     return identity
 
 
@@ -58,7 +60,7 @@ def check(path: Path, found: str | None) -> None:
     if found != expected:
         says = f"says it is {found}" if found else "carries no identity of ctd"
         raise PermanentError(
-            f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=_RESTORE
+            f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=RESTORE
         )
 
 
@@ -69,18 +71,18 @@ def prepare(path: Path) -> None:
     first one loses its locks (sqlite.org/howtocorrupt.html, section 2.2).
     """
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_PATIENCE)) as database:
             database.execute("PRAGMA journal_mode=WAL")
             (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(
-            f"cannot open the metadata store {path}: {error}",
-            hint="another process holds a lock on it, or the disk is full or read-only",
-        ) from error
+        busy = faults.is_locked(error)
+        fault = faults.locked(path) if busy else faults.diagnosed(path, str(error), writing=True)
+        message = f"cannot open the metadata store {path}: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
     except sqlite3.DatabaseError as error:
-        raise PermanentError(f"{path} is not an ML Metadata database: {error}", hint=_RESTORE) from error
+        raise PermanentError(f"{path} is not an ML Metadata database: {error}", hint=RESTORE) from error
     if result != "ok":
-        raise PermanentError(f"{path} is damaged: {result}", hint=_RESTORE)
+        raise PermanentError(f"{path} is damaged: {result}", hint=RESTORE)
 
 
 def _create(path: Path, make: Callable[[Path, str], None]) -> None:

@@ -21,8 +21,9 @@ from ctd.core.errors import IllegalTransition, PermanentError
 from ctd.core.executions import Execution
 from ctd.core.requests import OperatorRequest
 from ctd.core.timing import Clock
+from ctd.core.troubles import Fault
 from ctd.metadata import convert, identity, sqlite_reading
-from ctd.metadata.connection import READ_ONLY, READ_WRITE, Connection, make_store
+from ctd.metadata.connection import READ_ONLY, READ_WRITE, Connection, count_start, make_store
 from ctd.metadata.recorded import EXECUTION_PREFIX, REQUEST_TYPE, is_execution
 from ctd.metadata.sqlite_reading import Unreadable
 
@@ -96,7 +97,9 @@ class MlmdStore(MlmdReader):
 
     def begin(self, execution: Execution) -> Execution:
         """Record a RUNNING execution with its inputs; return it with its id. Same name again: the same id."""
-        return self._connection.run(f"begin {execution.name}", partial(self._begin, execution))
+        begun = self._connection.run(f"begin {execution.name}", partial(self._begin, execution))
+        self._connection.newest = max(self._connection.newest, begun.id)
+        return begun
 
     def note_process(self, execution: Execution) -> None:
         """Record which process has the execution."""
@@ -117,7 +120,17 @@ class MlmdStore(MlmdReader):
 
     def record_request(self, request: OperatorRequest) -> OperatorRequest:
         """Record what someone asked for; return it with its id. Same name again: the same id."""
-        return self._connection.run(f"record {request.name}", partial(self._record_request, request))
+        recorded = self._connection.run(f"record {request.name}", partial(self._record_request, request))
+        self._connection.newest = max(self._connection.newest, recorded.id)
+        return recorded
+
+    def count_start(self, at_least: int = 1) -> int:
+        """Record that a daemon starts; which start it is: one more than the last time, and `at_least` this."""
+        return self._connection.run("count a start", partial(count_start, at_least=at_least))
+
+    def health(self) -> Fault | None:
+        """What is wrong with the store although nothing is asked of it."""
+        return self._connection.health()
 
     def _record_request(self, request: OperatorRequest, store: MetadataStore) -> OperatorRequest:
         known = store.get_execution_by_type_and_name(REQUEST_TYPE, request.name)

@@ -68,7 +68,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else_and_heals(tmp_path: Path, w
     acknowledged = told["acknowledged"]
     assert isinstance(acknowledged, int)
     assert "does not answer" in str(told["message"])
-    assert "free space" in str(told["hint"])
+    assert "Free space" in str(told["hint"])
     assert told["still refused"]
     assert told["readable"] in (acknowledged, acknowledged + 1)  # the refused one may have begun
     assert told["written"] == [f"span-{n}" for n in range(1, acknowledged + 4)]

@@ -150,7 +150,7 @@ class Bench:
         self.observer = Observer(self.clock, self.looks.add)
         self.wanted = Wanted(self.root / "specs", self.root / "deploy_targets", self.root / "state")
         self.watcher = NoWatcher()
-        epoch = next_epoch(self.history)
+        epoch = next_epoch(self.store, self.history)
         parts = Parts(self.store, self.history, self.executor, self.observer, state, self.clock, epoch, self.limits)
         self.reconciler = Reconciler(parts, lambda: self.wanted.targets)
         self.controller = Controller(self.wanted, self.reconciler, self.executor, self.watcher, self.looks, self.clock)
