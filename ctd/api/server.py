@@ -8,6 +8,7 @@ import logging
 import resource
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import uvicorn
@@ -22,7 +23,7 @@ log = logging.getLogger("ctd.api")
 _MOST = 64  # connections; the daemon itself needs descriptors too
 _SHARE = 8  # or this part of its descriptors
 _BACKLOG = 64  # asyncio tries as many accepts at once, and complains of each that fails
-_PATIENCE = 5.0  # seconds for a whole request, or for the next one, or for an answer to be fetched
+_PATIENCE = timedelta(seconds=5)  # for a whole request, or for the next one, or for an answer to be fetched
 _EVERY = 60.0  # seconds between two lines with the same complaint
 _KINDS = 100  # of complaints that are remembered
 
@@ -34,15 +35,18 @@ class BoundedConnections(H11Protocol):
     takes the place of the one that has been idle for longest.
     """
 
+    patience = _PATIENCE
+
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
         super().connection_made(transport)
         self.client = (peer(transport.get_extra_info("socket")), 0)
         self._cut_off: asyncio.TimerHandle | None = None
         self.idle_since = self.loop.time()
         self._be_impatient()
-        if len(self.connections) > most_connections():
-            others = [c for c in self.connections if isinstance(c, BoundedConnections) and not c.at_work]
-            min(others, key=lambda c: c.idle_since).transport.abort()
+        there = [c for c in self.connections if isinstance(c, BoundedConnections) and not c.transport.is_closing()]
+        if len(there) > most_connections():
+            idle = (c for c in there if not c.at_work)  # this one at least
+            min(idle, key=lambda c: c.idle_since).transport.abort()
 
     @property
     def at_work(self) -> bool:
@@ -74,7 +78,15 @@ class BoundedConnections(H11Protocol):
 
     def _be_impatient(self) -> None:
         self._be_patient()
-        self._cut_off = self.loop.call_later(_PATIENCE, self.transport.abort)
+        unfetched = self.transport.get_write_buffer_size()
+        self._cut_off = self.loop.call_later(self.patience.total_seconds(), self._give_up, unfetched)
+
+    def _give_up(self, unfetched: int) -> None:
+        """Unless it has fetched some of its answer since."""
+        if self.transport.get_write_buffer_size() < unfetched:
+            self._be_impatient()
+        else:
+            self.transport.abort()
 
     def _be_patient(self) -> None:
         if self._cut_off is not None:
@@ -113,9 +125,10 @@ class Complaints(logging.Handler):
 class SocketServer:
     """Serves the application on a unix socket, for its owner and group, in a thread of its own."""
 
-    def __init__(self, app: Starlette, path: Path) -> None:
+    def __init__(self, app: Starlette, path: Path, patience: timedelta = _PATIENCE) -> None:
         self._app = app
         self._path = path
+        self._connections = type("Connections", (BoundedConnections,), {"patience": patience})
         self._server: uvicorn.Server | None = None
         self._thread: threading.Thread | None = None
         self._bound: tuple[int, int] | None = None
@@ -141,7 +154,7 @@ class SocketServer:
         self._bound = self._identity()
         config = uvicorn.Config(
             self._app,
-            http=BoundedConnections,
+            http=self._connections,
             ws="none",
             log_config=None,
             access_log=False,

@@ -52,6 +52,7 @@ def listening(path: Path, mode: int = 0o660) -> socket.socket:
         with _address(path) as address:
             server.bind(address)
         path.chmod(mode)
+        server.listen()  # who comes before there is anybody to answer waits
     except OSError:
         server.close()
         raise

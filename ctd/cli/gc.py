@@ -6,7 +6,7 @@ import click
 
 from ctd.api.unixsocket import NoDaemon, listens
 from ctd.cli import render_lineage
-from ctd.cli.answers import Daemon, answers
+from ctd.cli.answers import Daemon, answers, pipelines
 from ctd.cli.options import as_json, folders
 from ctd.cli.render import show
 from ctd.specs.settings import Settings

@@ -203,7 +203,7 @@ def problems(found: Iterable[ProblemView]) -> RenderableType:
 def _daemon(view: DaemonView, now: datetime) -> RenderableType:
     up = ago(view.started, now).removesuffix(" ago")
     memory = f", {view.memory_mb:.0f} MB" if view.memory_mb is not None else ""
-    start = "starting: it begins when what is said above is mended" if view.starting else f"start {view.epoch}"
+    start = "starting" if view.starting else f"start {view.epoch}"
     lines = [Text(f"daemon {view.pid}, up {up}, {start}{memory}", style="dim")]
     lines += [Text(f"{clean(path)}: {clean(why)}", style="yellow") for path, why in view.watching.items()]
     return Group(*lines)

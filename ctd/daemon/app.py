@@ -7,7 +7,7 @@ import logging
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 
 from ctd.api.app import application
@@ -133,7 +133,7 @@ Wired = tuple[Controller, Views, Inbox, MlmdStore]
 @contextlib.contextmanager
 def _parts(settings: Settings, startup: Startup, living: Living, lock: Lock) -> Iterator[Wired]:
     clock, looks, state = living.clock, living.looks, StateDir(settings.state)
-    store = startup.have(lambda: MlmdStore(state.metadata, clock))
+    store = startup.have(lambda: MlmdStore(state.metadata, clock, patience=timedelta(0)))  # `have` is patient
     history = startup.have(lambda: remember(store))
     startup.have(lambda: recover(store, history, state, clock))
     epoch = startup.have(lambda: next_epoch(store, history))
@@ -147,6 +147,7 @@ def _parts(settings: Settings, startup: Startup, living: Living, lock: Lock) -> 
     reconciler = Reconciler(parts, lambda: wanted.targets)
     controller = Controller(wanted, reconciler, executor, watcher, looks, clock)
     controller.troubles = living.troubles
+    store.be_patient()
     started = clock.now()
     folders = {"specs": settings.specs, "targets": settings.targets, "state_dir": state.root}
     log.info(Event.STARTED.value, extra={"pid": os.getpid(), "start": epoch, **folders})

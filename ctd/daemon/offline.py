@@ -73,6 +73,9 @@ def reading(settings: Settings) -> Iterator[Views]:
 def troubles(state: StateDir, clock: Clock) -> Iterator[Trouble]:
     """What is wrong with a state directory, as far as it can be told without writing to it."""
     if not state.root.exists():
+        fault = disk.at_a_glance(disk.nearest(state.root))
+        if fault is not None:
+            yield Trouble(fault)
         return
     mine = state.root.stat().st_uid == os.geteuid()  # others may be meant to read only
     fault = disk.first([state.root], disk.at_a_glance, *((disk.by_rights,) if mine else ()))

@@ -41,7 +41,7 @@ _IDENTITY_CONTEXT = pb.ContextType(name="ctd.store", properties={"identity": pb.
 _STARTS = "starts"
 _FORMAT = 1  # of what `convert` writes; a newer one is refused
 
-_PATIENCE = timedelta(seconds=6)  # with another process's lock; while a trouble lasts, no more of it
+PATIENCE = timedelta(seconds=6)  # of a call; while a trouble lasts, no more of it
 _LOCKED_FOR_LONG = timedelta(seconds=5)  # longer than anybody's transaction should take
 _OPENINGS = 3  # of a store that breaks again and again
 _NEWEST = ListOptions(limit=1, order_by=OrderByField.ID, is_asc=False)
@@ -61,7 +61,8 @@ _BROKEN = (
 class Connection:
     """Work on the store at `path`, one call at a time. `mode` is one of MLMD's, and never creates a file."""
 
-    def __init__(self, path: Path, mode: int) -> None:
+    def __init__(self, path: Path, mode: int, patience: timedelta = PATIENCE) -> None:
+        self.patience = patience  # with another process's lock, and with what may pass
         self._path = path
         self._mode = mode
         self._lock = threading.RLock()
@@ -81,7 +82,7 @@ class Connection:
         """
         with self._lock:
             started = time.monotonic()
-            patience = 0.0 if self._trouble else _PATIENCE.total_seconds()
+            patience = 0.0 if self._trouble else self.patience.total_seconds()
             for attempt in itertools.count(1):
                 locked = False
                 try:
@@ -101,7 +102,7 @@ class Connection:
                 self._trouble = trouble
                 if not (locked or attempt < _OPENINGS) or time.monotonic() - started >= patience:
                     break
-                time.sleep(backoff(attempt, first=_PATIENCE / 100, most=_PATIENCE / 10).total_seconds())
+                time.sleep(backoff(attempt, first=PATIENCE / 100, most=PATIENCE / 10).total_seconds())
             fault = self._locked() if locked else self._diagnosed(trouble)
             message = f"the metadata store {self._path} does not answer (to {what}): {fault.because}"
             raise StoreUnavailable(message, hint=fault.hint, fault=fault)

@@ -31,6 +31,7 @@ _KINDS = {
     errno.EACCES: (TroubleKind.NOT_WRITABLE, _RIGHTS),
     errno.EPERM: (TroubleKind.NOT_WRITABLE, _RIGHTS),
     errno.ENOENT: (TroubleKind.GONE, _GONE),
+    errno.EISDIR: (TroubleKind.NOT_WRITABLE, "Remove the folder that is in its place."),
     errno.ENOTDIR: (TroubleKind.GONE, "Put the folder back."),
     errno.ENOTCONN: (TroubleKind.GONE, _GONE),
     errno.ESTALE: (TroubleKind.GONE, _GONE),
@@ -42,7 +43,21 @@ _KINDS = {
 def fault_of(error: OSError, place: str | os.PathLike[str]) -> Fault:
     """What an error of the operating system about a place means, and what to do."""
     kind, hint = _KINDS.get(error.errno or 0, (TroubleKind.NOT_WRITABLE, _DEVICE))
+    if error.errno == errno.ENOSPC and _without_inodes(Path(place)):
+        kind, hint = TroubleKind.INODES, _INODES
     return Fault(kind, os.fspath(place), error.strerror or str(error), hint)
+
+
+def nearest(place: Path) -> Path:
+    """The place, or the folder above it that is there."""
+    return next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
+
+
+def _without_inodes(place: Path) -> bool:
+    with contextlib.suppress(OSError):
+        about = os.statvfs(nearest(place))
+        return bool(about.f_files) and about.f_favail == 0
+    return False
 
 
 def at_a_glance(folder: Path) -> Fault | None:
