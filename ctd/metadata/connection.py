@@ -164,6 +164,8 @@ class Connection:
         if self._store is None:
             self._write_lock.let_go()
             try:
+                if self._file not in (None, file):
+                    self._check_untouched()
                 _can_be_read(self._path)
                 store = _connect(self._path, self._mode)
                 identity.check(self._path, _identity_in(store, self._path))
@@ -178,9 +180,18 @@ class Connection:
             self._store, self._file = store, file
         return self._store
 
+    def _check_untouched(self) -> None:
+        """Look at a file that came in the place of ours without touching the log beside it, which may be ours."""
+        found, newest = identity.glance(self._path)
+        identity.check(self._path, found)
+        if not identity.has_log(self._path):
+            self._check_number(newest)
+
     def _check_newest(self, store: MetadataStore) -> None:
+        self._check_number(max((e.id for e in store.get_executions(_NEWEST)), default=0))
+
+    def _check_number(self, there: int) -> None:
         """A copy from before would give numbers away anew that this daemon's executions have."""
-        there = max((e.id for e in store.get_executions(_NEWEST)), default=0)
         if there < self.newest:
             raise PermanentError(
                 f"{self._path} was replaced by an older copy: it ends with number {there}, and {self.newest} had been "

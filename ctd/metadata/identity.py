@@ -19,6 +19,10 @@ from ctd.metadata.faults import RESTORE
 from ctd.storage import disk
 
 IDENTITY = "IDENTITY"
+_IDENTITY = """
+    SELECT string_value FROM ContextProperty JOIN Context ON Context.id = context_id JOIN Type ON Type.id = type_id
+    WHERE Type.name = 'ctd.store' AND ContextProperty.name = 'identity'
+"""
 _PATIENCE = 1.0  # seconds with another process's lock; who starts waits by itself
 
 
@@ -62,6 +66,29 @@ def check(path: Path, found: str | None) -> None:
         raise PermanentError(
             f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=RESTORE
         )
+
+
+def glance(path: Path) -> tuple[str | None, int]:
+    """Whose the database says it is, and its highest execution, without what its write-ahead log has.
+
+    Nothing else is opened, locked or written: SQLite would take any log that lies beside a file for that file's.
+    """
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            (newest,) = database.execute("SELECT coalesce(max(id), 0) FROM Execution").fetchone()
+            found = database.execute(_IDENTITY).fetchone()
+    except (sqlite3.Error, OSError):  # no database, or none of ML Metadata's
+        return None, 0
+    return (str(found[0]) if found else None), int(newest)
+
+
+def has_log(path: Path) -> bool:
+    """Whether a write-ahead log with something in it lies beside the database."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def prepare(path: Path) -> None:

@@ -13,6 +13,8 @@ from pathlib import Path
 from ctd.core.failpoints import fp
 from ctd.core.troubles import Fault, TroubleKind
 
+Look = Callable[[Path], "Fault | None"]
+
 _LEAST = 1 << 18  # bytes free, below which a disk counts as full: a transaction and its log may need as much
 _PROBE = bytes(4096)
 
@@ -113,6 +115,6 @@ def by_rights(folder: Path) -> Fault | None:
     return None
 
 
-def first(folders: Iterable[Path], *looks: Callable[[Path], Fault | None]) -> Fault | None:
+def first(folders: Iterable[Path], *looks: Look) -> Fault | None:
     """The first fault of any of the folders."""
     return next((fault for folder in folders for look in looks if (fault := look(folder))), None)

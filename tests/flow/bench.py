@@ -57,6 +57,7 @@ class Store(MemoryStore):
 
     away: set[str] = field(default_factory=set)  # method names
     mute: set[str] = field(default_factory=set)
+    most_requests: int = 1_000_000  # before it is away for more
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -72,7 +73,13 @@ class Store(MemoryStore):
 
     def record_request(self, request: OperatorRequest) -> OperatorRequest:
         self._there("record_request")
+        if len(list(self.requests())) >= self.most_requests:
+            raise StoreUnavailable("the store is away (record_request)", hint="wait")
         return super().record_request(request)
+
+    def forget_starts(self) -> None:
+        """Be as the store of a ctd that did not count them."""
+        self._starts = 0
 
     def _there(self, name: str) -> None:
         if name in self.away:
@@ -150,8 +157,10 @@ class Bench:
         self.observer = Observer(self.clock, self.looks.add)
         self.wanted = Wanted(self.root / "specs", self.root / "deploy_targets", self.root / "state")
         self.watcher = NoWatcher()
-        epoch = next_epoch(self.store, self.history)
-        parts = Parts(self.store, self.history, self.executor, self.observer, state, self.clock, epoch, self.limits)
+        self.epoch = next_epoch(self.store, self.history)
+        parts = Parts(
+            self.store, self.history, self.executor, self.observer, state, self.clock, self.epoch, self.limits
+        )
         self.reconciler = Reconciler(parts, lambda: self.wanted.targets)
         self.controller = Controller(self.wanted, self.reconciler, self.executor, self.watcher, self.looks, self.clock)
         return self
@@ -191,6 +200,7 @@ class Bench:
             strays=self.observer.strays,
             daemon=lambda: None,
             faults=lambda: self.controller.faults,
+            troubles=self.controller.troubles.now,
         )
 
     # How executions end.
