@@ -16,7 +16,7 @@ from ctd.core.errors import StoreUnavailable
 from ctd.core.timing import SystemClock
 from ctd.core.troubles import Trouble
 from ctd.daemon.lock import held, owner_of
-from ctd.daemon.views import trouble_views
+from ctd.daemon.troubles import trouble_views
 from ctd.specs.settings import Settings
 from ctd.storage.layout import StateDir
 

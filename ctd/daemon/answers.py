@@ -17,8 +17,8 @@ from ctd.core.troubles import Fault, Trouble, TroubleKind
 from ctd.daemon.ancestry import retention_view
 from ctd.daemon.controller import Controller
 from ctd.daemon.inbox import Inbox
-from ctd.daemon.troubles import Troubles
-from ctd.daemon.views import Views, trouble_views
+from ctd.daemon.troubles import Troubles, trouble_views
+from ctd.daemon.views import Views
 
 T = TypeVar("T")
 

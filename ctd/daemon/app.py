@@ -5,16 +5,17 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
+from typing import TypeVar
 
 from ctd.api.app import application
 from ctd.api.models import DaemonView, StatusView
 from ctd.api.server import SocketServer
 from ctd.core.errors import StoreUnavailable
-from ctd.core.failpoints import arm
+from ctd.core.failpoints import arm, fp
 from ctd.core.timing import SystemClock
 from ctd.daemon.answers import Answers
 from ctd.daemon.controller import SPECS, Controller, Rhythm
@@ -43,6 +44,7 @@ from ctd.storage.layout import StateDir
 from ctd.watching.watcher import Watcher
 
 log = logging.getLogger("ctd.daemon")
+T = TypeVar("T")
 
 PROFILES = dict.fromkeys(("read", "data", "train", "evaluate", "light"), "all")  # one template has all libraries
 IMPATIENT = frozenset({"light"})  # a process of its own is quicker than imports that it does not need
@@ -90,7 +92,7 @@ def _owned(settings: Settings, startup: Startup, living: Living, *, once: bool) 
     """The daemon's life from the moment on in which the state directory is its own."""
     state = StateDir(settings.state)
     lock = Lock(state.lock)
-    startup.have(lock.take)
+    startup.have(_step("lock", lock.take))
     answers = Answers(living.troubles, lambda: _starting(living.clock.now()))
     server = SocketServer(application(answers), state.socket)
     try:
@@ -116,6 +118,16 @@ def _owned(settings: Settings, startup: Startup, living: Living, *, once: bool) 
         lock.release()
 
 
+def _step(name: str, make: Callable[[], T]) -> Callable[[], T]:
+    """A step of the start that a test may have fail."""
+
+    def made() -> T:
+        fp(f"start.{name}")
+        return make()
+
+    return made
+
+
 def _meanwhile(troubles: Troubles, lock: Lock, server: SocketServer, state: StateDir) -> None:
     """What is seen to while a step of the start waits."""
     try:
@@ -133,12 +145,13 @@ Wired = tuple[Controller, Views, Inbox, MlmdStore]
 @contextlib.contextmanager
 def _parts(settings: Settings, startup: Startup, living: Living, lock: Lock) -> Iterator[Wired]:
     clock, looks, state = living.clock, living.looks, StateDir(settings.state)
-    store = startup.have(lambda: MlmdStore(state.metadata, clock, patience=timedelta(0)))  # `have` is patient
-    history = startup.have(lambda: remember(store))
-    startup.have(lambda: recover(store, history, state, clock))
-    epoch = startup.have(lambda: next_epoch(store, history))
-    startup.have(lambda: prune_logs(history, state, settings.keep_logs))
-    executor = startup.have(lambda: ProcessExecutor(_workers(settings, state), clock, looks.wake))
+    have = startup.have  # which is patient, so the store need not be
+    store = have(_step("store", lambda: MlmdStore(state.metadata, clock, patience=timedelta(0))))
+    history = have(_step("remember", lambda: remember(store)))
+    have(_step("recover", lambda: recover(store, history, state, clock)))
+    epoch = have(_step("epoch", lambda: next_epoch(store, history)))
+    have(lambda: prune_logs(history, state, settings.keep_logs))
+    executor = have(lambda: ProcessExecutor(_workers(settings, state), clock, looks.wake))
     watcher = Watcher(looks.add_all, clock, settings.debounce)
     observer = Observer(clock, looks.add, watcher.touched, FileDigests(clock, DigestFile(state.digests, clock)))
     wanted = Wanted(settings.specs, settings.targets, settings.state, settings.pools)

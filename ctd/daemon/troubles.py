@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
+from ctd.api.models import TroubleView
 from ctd.core.timing import Clock
 from ctd.core.troubles import Fault, Trouble, TroubleKind
 from ctd.observability import Event
@@ -68,3 +69,10 @@ def status_line(troubles: Sequence[Trouble], otherwise: str) -> str:
     f = first.fault
     since = f" since {first.since:%Y-%m-%d %H:%M:%S} UTC" if first.since else ""
     return f"TROUBLE{since}: {f.place}: {f.kind.value}: {f.because}{more}"
+
+
+def trouble_views(found: Iterable[Trouble]) -> list[TroubleView]:
+    """Troubles as the outside sees them."""
+    return [
+        TroubleView(**vars(t.fault), since=t.since.isoformat(timespec="seconds") if t.since else None) for t in found
+    ]

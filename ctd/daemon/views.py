@@ -22,7 +22,6 @@ from ctd.api.models import (
     ProblemView,
     RequestView,
     StatusView,
-    TroubleView,
 )
 from ctd.api.times import TimesView
 from ctd.core.errors import NotFound
@@ -34,6 +33,7 @@ from ctd.daemon.ancestry import Ancestry, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
 from ctd.daemon.ranges import backfill_views, notes
 from ctd.daemon.times import times_view
+from ctd.daemon.troubles import trouble_views
 from ctd.daemon.wanted import Wanted
 from ctd.engine.collect import kept_by
 from ctd.planning.asked import own_pause
@@ -346,11 +346,6 @@ def _state_of(made: Plan | None) -> PipelineState:
 
 def _in_order(spec: PipelineSpec) -> list[str]:
     return list(dict.fromkeys(w.node for w in spec.work))
-
-
-def trouble_views(found: Iterable[Trouble]) -> list[TroubleView]:
-    """Troubles as the outside sees them."""
-    return [TroubleView(**vars(t.fault), since=_time(t.since)) for t in found]
 
 
 def problem_views(found: Iterable[Problem]) -> list[ProblemView]:
