@@ -23,7 +23,7 @@ from ctd.daemon.views import Views
 T = TypeVar("T")
 
 _PATIENCE = timedelta(seconds=30)  # with the loop, which alone may read history
-_STATUS_PATIENCE = timedelta(seconds=5)  # then what was said last is better than nothing
+_STATUS_PATIENCE = timedelta(seconds=8)  # then what was said last is better than nothing
 _GC_PATIENCE = timedelta(minutes=10)  # many files may have to go
 
 
@@ -43,9 +43,10 @@ class AtWork:
 class Answers:
     """Called by the threads of the socket. Each question waits for the loop."""
 
-    def __init__(self, troubles: Troubles, starting: Callable[[], DaemonView]) -> None:
+    def __init__(self, troubles: Troubles, starting: DaemonView) -> None:
         self._troubles = troubles
-        self._starting = starting()
+        self._starting = starting
+        self.patience = _PATIENCE
         self._at_work: AtWork | None = None
         self._last = StatusView(daemon=self._starting, pipelines=[])
 
@@ -57,7 +58,7 @@ class Answers:
         if self._at_work is None:
             return StatusView(daemon=self._starting, pipelines=[], troubles=trouble_views(self._troubles.now()))
         try:
-            said = self._asked(lambda at: at.views.status(pipeline), _STATUS_PATIENCE)
+            said = self._asked(lambda at: at.views.status(pipeline), min(_STATUS_PATIENCE, self.patience))
         except NotNow:
             return self._said_last(pipeline)
         self._last = said if pipeline is None else self._last
@@ -108,8 +109,8 @@ class Answers:
         """Raises NotNow where nothing was recorded, and nothing will be."""
         return self._asked(lambda at: at.inbox.take(form, who))
 
-    def _asked(self, question: Callable[[AtWork], T], patience: timedelta = _PATIENCE) -> T:
-        at = self._at_work
+    def _asked(self, question: Callable[[AtWork], T], patience: timedelta | None = None) -> T:
+        at, patience = self._at_work, patience or self.patience
         if at is None:
             raise NotNow("nothing can be asked or done yet: the daemon is starting", hint=self._why())
         future = at.controller.ask(lambda: question(at))

@@ -93,7 +93,7 @@ def _owned(settings: Settings, startup: Startup, living: Living, *, once: bool) 
     state = StateDir(settings.state)
     lock = Lock(state.lock)
     startup.have(_step("lock", lock.take))
-    answers = Answers(living.troubles, lambda: _starting(living.clock.now()))
+    answers = Answers(living.troubles, _starting(living.clock.now()))
     server = SocketServer(application(answers), state.socket)
     try:
         startup.meanwhile = partial(_meanwhile, living.troubles, lock, server, state)

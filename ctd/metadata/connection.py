@@ -69,6 +69,7 @@ class Connection:
         self._store: MetadataStore | None = None
         self._closed = False
         self._trouble = ""  # said already
+        self._impatient = False  # the trouble lasts: waiting for its end would keep everybody waiting
         self._file: tuple[int, int] | None = None  # what was opened last
         self._write_lock = WriteLock(path)
         self._held_since = 0.0  # monotonic: when another process was first seen to hold the lock; 0: nobody does
@@ -82,7 +83,7 @@ class Connection:
         """
         with self._lock:
             started = time.monotonic()
-            patience = 0.0 if self._trouble else self.patience.total_seconds()
+            patience = 0.0 if self._impatient else self.patience.total_seconds()
             for attempt in itertools.count(1):
                 locked = False
                 try:
@@ -103,6 +104,7 @@ class Connection:
                 if not (locked or attempt < _OPENINGS) or time.monotonic() - started >= patience:
                     break
                 time.sleep(backoff(attempt, first=PATIENCE / 100, most=PATIENCE / 10).total_seconds())
+            self._impatient = True
             fault = self._locked() if locked else self._diagnosed(trouble)
             message = f"the metadata store {self._path} does not answer (to {what}): {fault.because}"
             raise StoreUnavailable(message, hint=fault.hint, fault=fault)
@@ -123,7 +125,7 @@ class Connection:
                 self._store = None
                 return self._diagnosed(_brief(error))
             if not self._write_lock.holder():
-                self._held_since = 0.0
+                self._held_since, self._impatient = 0.0, False
                 return None
             self._held_since = self._held_since or time.monotonic()
             long = time.monotonic() - self._held_since >= _LOCKED_FOR_LONG.total_seconds()
@@ -147,7 +149,7 @@ class Connection:
             return sqlite_reading.read(self._path, work)
 
     def _answered(self, answer: T) -> T:
-        self._trouble = ""
+        self._trouble, self._impatient = "", False
         return answer
 
     def close(self) -> None:

@@ -185,9 +185,12 @@ class Bench:
 
     def ask(self, verb: str, node: str = "", *, pipeline: str = "taxi", **said: Any) -> list[int]:
         """Someone asks the daemon for something; the numbers of what was recorded."""
-        inbox = Inbox(self.views(), self.reconciler.obey, self.controller.look, self.clock)
         form = RequestForm(**{"verb": verb, "pipeline": pipeline, "node": node, "reason": "so be it", **said})
-        return [request.request for request in inbox.take(form, "ana").requests]
+        return [request.request for request in self.inbox().take(form, "ana").requests]
+
+    def inbox(self) -> Inbox:
+        """What takes requests."""
+        return Inbox(self.views(), self.reconciler.obey, self.controller.look, self.clock)
 
     def views(self) -> Views:
         """What the daemon would answer."""

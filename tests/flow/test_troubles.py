@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from ctd.api.models import DaemonView
+from ctd.api.requests import RequestForm
 from ctd.cli.status import exit_code
 from ctd.core.errors import StoreUnavailable
 from ctd.core.executions import State
 from ctd.core.failpoints import arm
 from ctd.core.troubles import TroubleKind
+from ctd.daemon.answers import Answers, NotNow
 from tests.flow.bench import Bench
 
 
@@ -104,6 +111,50 @@ def test_of_several_that_are_asked_for_at_once_it_says_how_many_were_recorded(be
     assert not bench.running("examples")
     assert len(list(bench.store.requests())) == 2
     assert len(bench.executions("examples", State.CANCELLED)) == 2
+
+
+def test_what_the_loop_has_no_time_for_is_taken_back_and_status_says_what_it_said_last(bench: Bench) -> None:
+    """A disk that hangs holds the loop: nobody may be told that nothing was done, and have it done later."""
+    bench.spec("other")
+    bench.tick()
+    starting = DaemonView(pid=7, started=bench.clock.now().isoformat(), epoch=0, starting=True)
+    answers = Answers(bench.controller.troubles, starting)
+    with pytest.raises(NotNow, match="the daemon is starting"):
+        answers.plan("taxi")
+    assert not answers.status(None).pipelines
+    answers.begin(bench.views(), bench.inbox(), bench.controller)
+    with looping(bench):
+        said = answers.status(None)
+        assert ([p.pipeline for p in said.pipelines], said.troubles) == (["other", "taxi"], [])
+    patient, answers.patience = answers.patience, timedelta(milliseconds=20)
+    with pytest.raises(NotNow, match="nothing was done"):
+        answers.take(RequestForm(verb="pause", pipeline="taxi"), "ana")
+    busy = answers.status(None)
+    assert busy.pipelines == said.pipelines
+    assert [t.kind for t in busy.troubles] == [TroubleKind.BUSY]
+    assert [p.pipeline for p in answers.status("taxi").pipelines] == ["taxi"]
+    answers.patience = patient
+    with looping(bench):
+        assert answers.status(None).troubles == []
+    assert list(bench.store.requests()) == []
+
+
+@contextlib.contextmanager
+def looping(bench: Bench) -> Iterator[None]:
+    """The daemon's loop goes on meanwhile."""
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.is_set():
+            bench.controller.step(timedelta(0))
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def test_starts_are_counted_whether_or_not_anything_was_executed(bench: Bench) -> None:
