@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import resource
 import threading
@@ -169,7 +170,11 @@ class SocketServer:
             logger.setLevel(logging.WARNING)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([listener],), name="api", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except RuntimeError as error:  # the system has no thread left
+            listener.close()
+            return OSError(errno.EAGAIN, str(error))
         return None
 
     def stop(self) -> None:

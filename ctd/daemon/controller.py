@@ -173,7 +173,10 @@ class Controller:
         trouble = ""
         try:
             self._watcher.check()
-        except OSError as error:  # out of descriptors, for instance: looking at intervals has to do meanwhile
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # out of descriptors or threads, for instance: looking at intervals has to do meanwhile
             trouble = f"the watches cannot be checked: {error}"
         if trouble and trouble != self._watch_trouble:
             log.error(Event.WATCH.value, extra={"because": trouble})

@@ -65,7 +65,7 @@ class Health:
         """They may lie on disks of their own. All but the first are made when they are needed."""
         yield self._state.root
         for folder in (self._state.artifacts, self._state.staging(0).parent, self._state.logs):
-            if folder.exists():
+            if disk.there(folder):
                 yield folder
 
 

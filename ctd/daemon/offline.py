@@ -72,14 +72,14 @@ def reading(settings: Settings) -> Iterator[Views]:
 
 def troubles(state: StateDir, clock: Clock) -> Iterator[Trouble]:
     """What is wrong with a state directory, as far as it can be told without writing to it."""
-    if not state.root.exists():
+    if not disk.there(state.root):
         fault = disk.at_a_glance(disk.nearest(state.root))
         if fault is not None:
             yield Trouble(fault)
         return
     mine = state.root.stat().st_uid == os.geteuid()  # others may be meant to read only
     fault = disk.first([state.root], disk.at_a_glance, *((disk.by_rights,) if mine else ()))
-    if fault is None and state.artifacts.exists():
+    if fault is None and disk.there(state.artifacts):
         fault = disk.by_reading(state.artifacts)
     if fault is not None:
         yield Trouble(fault)
@@ -213,7 +213,7 @@ def _observer(settings: Settings, read: threading.Event) -> Observer:
 
 def _history(state: StateDir, clock: Clock) -> History:
     """What was recorded. What was running when the last daemon died counts as abandoned, as its successor will say."""
-    if not state.metadata.exists() and not state.metadata.with_name(IDENTITY).exists():
+    if not disk.there(state.metadata) and not disk.there(state.metadata.with_name(IDENTITY)):
         return History()
     try:
         store = MlmdStore.open_read_only(state.metadata)
@@ -221,8 +221,12 @@ def _history(state: StateDir, clock: Clock) -> History:
             history = remember(store)
         finally:
             store.close()
+    except OSError as error:
+        fault = disk.fault_of(error, state.metadata)
+        message = f"the metadata store {state.metadata} cannot be read: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
     except PermanentError as error:
-        kind = TroubleKind.STORE_REPLACED if state.metadata.exists() else TroubleKind.STORE_GONE
+        kind = TroubleKind.STORE_REPLACED if disk.there(state.metadata) else TroubleKind.STORE_GONE
         fault = Fault(kind, str(state.metadata), error.message, error.hint)
         raise StoreUnavailable(error.message, hint=error.hint, fault=fault) from error
     running = history.running()

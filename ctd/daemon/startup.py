@@ -75,7 +75,9 @@ class Startup:
         # It is there and answers, though it cannot work yet: systemd must not kill it for that.
         self._notifier.say(READY="1", WATCHDOG="1")
         self._notifier.status(status_line(self._troubles.now(), ""))
-        self._looks.take(_PAUSE)
+        name = self._looks.take(_PAUSE)  # and not the stop's own wait, which a signal's handler could block for ever
+        if name is not None:  # nobody is there yet who could look: the first look is at everything
+            self._looks.done(name)
 
 
 def _fault_of(error: CtdError | OSError) -> Fault:

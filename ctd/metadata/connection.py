@@ -176,7 +176,7 @@ class Connection:
             except PermanentError as error:
                 if self._file is None:
                     raise
-                kind = TroubleKind.STORE_REPLACED if self._path.exists() else TroubleKind.STORE_GONE
+                kind = TroubleKind.STORE_REPLACED if file is not None else TroubleKind.STORE_GONE
                 fault = Fault(kind, str(self._path), error.message, error.hint)
                 raise StoreUnavailable(error.message, hint=error.hint, fault=fault) from error  # it was fine
             self._store, self._file = store, file

@@ -34,7 +34,7 @@ def diagnosed(path: Path, said: str, *, writing: bool) -> Fault:
     found = disk.first([path.parent], *looks)
     if found is not None:
         return Fault(found.kind, str(path), f"{said} ({found.place}: {found.because})", found.hint)
-    if not path.exists():
+    if not disk.there(path):
         return Fault(TroubleKind.STORE_GONE, str(path), f"{path} is gone", f"Put it back; or {RESTORE}.")
     hint = "Free space on its disk, or find out with `sqlite3` what keeps it from being written to."
     return Fault(TroubleKind.STORE, str(path), said, hint)

@@ -50,6 +50,11 @@ def fault_of(error: OSError, place: str | os.PathLike[str]) -> Fault:
     return Fault(kind, os.fspath(place), error.strerror or str(error), hint)
 
 
+def there(place: Path) -> bool:
+    """Whether there is something, as far as it can be told."""
+    return os.path.exists(place)
+
+
 def nearest(place: Path) -> Path:
     """The place, or the folder above it that is there."""
     return next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
