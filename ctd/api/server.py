@@ -23,7 +23,6 @@ log = logging.getLogger("ctd.api")
 
 _MOST = 64  # connections; the daemon itself needs descriptors too
 _SHARE = 8  # or this part of its descriptors
-_BACKLOG = 64  # asyncio tries as many accepts at once, and complains of each that fails
 _PATIENCE = timedelta(seconds=5)  # for a whole request, or for the next one, or for an answer to be fetched
 _EVERY = 60.0  # seconds between two lines with the same complaint
 _KINDS = 100  # of complaints that are remembered
@@ -111,7 +110,8 @@ class Complaints(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
         what = record.getMessage().partition("\n")[0]
-        because = f"{what}: {type(error).__name__}: {error}" if error else what
+        ours = error is not None and not isinstance(error, OSError)  # a traceback helps whoever mends it
+        because = f"{what}: {error}" if error and not ours else what
         now, (last, unsaid) = time.monotonic(), self._said.get(because, (-_EVERY, 0))
         if now - last < _EVERY:
             self._said[because] = last, unsaid + 1
@@ -120,7 +120,7 @@ class Complaints(logging.Handler):
             self._said.clear()
         self._said[because] = now, 0
         fields = {"because": because, **({"repeated": unsaid} if unsaid else {})}
-        log.warning(Event.SOCKET.value, extra=fields, exc_info=record.exc_info if record.exc_info else None)
+        log.warning(Event.SOCKET.value, extra=fields, exc_info=record.exc_info if ours else None)
 
 
 class SocketServer:
@@ -160,7 +160,7 @@ class SocketServer:
             log_config=None,
             access_log=False,
             lifespan="off",
-            backlog=_BACKLOG,
+            backlog=most_connections(),  # asyncio accepts as many at once, and complains of each that fails
             timeout_graceful_shutdown=2,
         )
         for name in ("uvicorn.error", "asyncio"):
