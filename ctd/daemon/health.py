@@ -56,8 +56,12 @@ class Health:
 
     def _disk(self, *, thoroughly: bool) -> Fault | None:
         fault = disk.first(self._folders(), disk.at_a_glance)
+        if fault is not None and not disk.confirmed(fault):
+            fault = None
         if fault is None and (thoroughly or self._doubtful):
-            fault = disk.first(self._folders(), disk.by_writing, disk.by_reading)
+            fault = disk.first(self._folders(), disk.by_writing)
+            if fault is None and disk.there(self._state.artifacts):
+                fault = disk.by_reading(self._state.artifacts)
         self._doubtful = fault is not None
         return fault
 

@@ -62,7 +62,7 @@ def signals(stop: Stop, reload: Callable[[], None]) -> Iterator[None]:
         if stacks:
             faulthandler.unregister(signal.SIGUSR1)
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
 
 
 def _of_no_use() -> Iterator[int]:

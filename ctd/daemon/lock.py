@@ -13,6 +13,7 @@ from pathlib import Path
 from ctd.core.errors import CtdError
 
 _GLANCES, _GLANCE = 5, 0.05  # seconds between two of them
+_MOST = 100  # bytes of a pid
 _TRIES = 100  # to lock a file that others remove meanwhile
 
 
@@ -122,7 +123,8 @@ def began_at(path: Path) -> datetime | None:
 def owner_of(path: Path) -> str:
     """The pid that the lock's owner wrote down; nothing where it could not."""
     try:
-        said = path.read_text("ascii", errors="replace").strip()
+        with path.open("rb") as file:
+            said = file.read(_MOST).decode("ascii", errors="replace").strip()
     except OSError:
         return ""
     return said if said.isdecimal() else ""

@@ -73,7 +73,7 @@ class Connection:
         self._file: tuple[int, int] | None = None  # what was opened last
         self._write_lock = WriteLock(path)
         self._held_since = 0.0  # monotonic: when another process was first seen to hold the lock; 0: nobody does
-        self.newest = 0  # the highest id that this connection has recorded
+        self.newest = 0  # the highest id that this connection has seen or recorded
         self.run("open", lambda _: None)
 
     def run(self, what: str, work: Callable[[MetadataStore], T]) -> T:
@@ -171,15 +171,16 @@ class Connection:
                 _can_be_read(self._path)
                 store = _connect(self._path, self._mode)
                 identity.check(self._path, _identity_in(store, self._path))
+                there = max((e.id for e in store.get_executions(_NEWEST)), default=0)
                 if self._file not in (None, file):
-                    self._check_newest(store)
+                    self._check_number(there)
             except PermanentError as error:
                 if self._file is None:
                     raise
                 kind = TroubleKind.STORE_REPLACED if file is not None else TroubleKind.STORE_GONE
                 fault = Fault(kind, str(self._path), error.message, error.hint)
                 raise StoreUnavailable(error.message, hint=error.hint, fault=fault) from error  # it was fine
-            self._store, self._file = store, file
+            self._store, self._file, self.newest = store, file, max(there, self.newest)
         return self._store
 
     def _check_untouched(self) -> None:
@@ -188,9 +189,6 @@ class Connection:
         identity.check(self._path, found)
         if not identity.has_log(self._path):
             self._check_number(newest)
-
-    def _check_newest(self, store: MetadataStore) -> None:
-        self._check_number(max((e.id for e in store.get_executions(_NEWEST)), default=0))
 
     def _check_number(self, there: int) -> None:
         """A copy from before would give numbers away anew that this daemon's executions have."""

@@ -15,8 +15,8 @@ from ctd.core.troubles import Fault, TroubleKind
 
 Look = Callable[[Path], "Fault | None"]
 
-_LEAST = 1 << 18  # bytes free, below which a disk counts as full: a transaction and its log may need as much
-_PROBE = bytes(4096)
+LEAST = 1 << 18  # bytes free, below which a disk counts as full: a transaction and its log may need as much
+_PROBE = 4096
 
 _FULL = "Free space on it."
 _INODES = "Remove files on it, or make the file system anew with more inodes."
@@ -81,19 +81,26 @@ def at_a_glance(folder: Path) -> Fault | None:
         return Fault(TroubleKind.READ_ONLY, place, "its file system is mounted read-only", _READ_ONLY)
     for_all = os.geteuid() != 0  # the blocks that are kept back are there for root
     free = (about.f_bavail if for_all else about.f_bfree) * about.f_frsize
-    if about.f_blocks and free < _LEAST:
+    if about.f_blocks and free < LEAST:
         return Fault(TroubleKind.DISK_FULL, place, f"{free:,} bytes are free on its disk", _FULL)
     if about.f_files and (about.f_favail if for_all else about.f_ffree) == 0:
         return Fault(TroubleKind.INODES, place, "its file system has no inode left for another file", _INODES)
     return None
 
 
-def by_writing(folder: Path) -> Fault | None:
+def confirmed(fault: Fault) -> bool:
+    """Whether a disk that says it is full really is: some file systems say so all their life."""
+    full = fault.kind in (TroubleKind.DISK_FULL, TroubleKind.INODES)
+    return not full or by_writing(Path(fault.place), LEAST) is not None
+
+
+def by_writing(folder: Path, size: int = _PROBE) -> Fault | None:
     """What is found out by writing a file that has no name and is gone at once."""
     try:
         fp("disk.probe")
         with tempfile.TemporaryFile(dir=folder, buffering=0) as file:
-            file.write(_PROBE)
+            if file.write(bytes(size)) < size:
+                file.write(b" ")  # what kept it from writing all says so now
     except OSError as error:
         return fault_of(error, folder)
     return None

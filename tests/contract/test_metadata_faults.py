@@ -196,6 +196,8 @@ def test_an_older_copy_is_not_taken_for_the_store(store: MlmdStore, tmp_path: Pa
     subprocess.run([sys.executable, "-c", BACKUP, path, copy], check=True, timeout=60)
     write(store, 2)
     subprocess.run([sys.executable, "-c", BACKUP, path, tmp_path / "another"], check=True, timeout=60)
+    store.close()
+    store = MlmdStore(path, CLOCK)  # which has recorded nothing itself
     path.rename(newer)
     shutil.copy(copy, path)
     fault = until_found(store)
@@ -207,6 +209,7 @@ def test_an_older_copy_is_not_taken_for_the_store(store: MlmdStore, tmp_path: Pa
     assert store.health() is None
     write(store, 3)
     assert [e.key for e in store.executions()] == ["span-1", "span-2", "span-3"]
+    store.close()
 
 
 def test_a_trouble_that_lasts_costs_patience_only_once(store: MlmdStore, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -72,12 +73,15 @@ def test_a_folder_that_is_gone_as_a_whole_is_not_made_anew_and_may_come_back(pat
 
 def test_a_full_disk_keeps_nobody_from_holding_it(path: Path) -> None:
     """Where its pid cannot be written, the lock holds all the same."""
-    path.parent.mkdir()
-    path.symlink_to("/dev/full")
-    with locked(path):
-        assert owner_of(path) == ""
-        with pytest.raises(StateLocked, match="pid unknown"):
-            Lock(path).take()
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, most[1]))
+    try:
+        with locked(path):
+            assert owner_of(path) == ""
+            with pytest.raises(StateLocked, match="pid unknown"):
+                Lock(path).take()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
 
 
 def test_a_glance_at_the_lock_does_not_keep_a_daemon_from_starting(path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import os
+import resource
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_a_folder_that_is_well_leaves_nothing_to_say_and_is_left_as_it_was(tmp_p
     assert disk.first([tmp_path], disk.at_a_glance, disk.by_writing, disk.by_reading, disk.by_rights) is None
     assert list(tmp_path.iterdir()) == []
     assert tmp_path.stat().st_mtime_ns == before
+
+
+def test_a_disk_that_says_it_is_full_is_asked_to_prove_it(tmp_path: Path, disarmed: None) -> None:
+    said = replace(FULL, place=str(tmp_path))
+    assert not disk.confirmed(said), "as much as it wants can be written"
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (disk.LEAST - 1, most[1]))
+    try:
+        assert disk.confirmed(said), "only a part can be"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, most)
+    assert disk.confirmed(replace(said, kind=TroubleKind.READ_ONLY))
 
 
 @pytest.mark.parametrize("look", [disk.at_a_glance, disk.by_writing, disk.by_reading])
