@@ -55,9 +55,7 @@ class Health:
         self._troubles.note("log", _log())
 
     def _disk(self, *, thoroughly: bool) -> Fault | None:
-        fault = disk.first(self._folders(), disk.at_a_glance)
-        if fault is not None and not disk.confirmed(fault):
-            fault = None
+        fault = disk.first(self._folders(), _at_a_glance)
         if fault is None and (thoroughly or self._doubtful):
             fault = disk.first(self._folders(), disk.by_writing)
             if fault is None and disk.there(self._state.artifacts):
@@ -71,6 +69,11 @@ class Health:
         for folder in (self._state.artifacts, self._state.staging(0).parent, self._state.logs):
             if disk.there(folder):
                 yield folder
+
+
+def _at_a_glance(folder: Path) -> Fault | None:
+    fault = disk.at_a_glance(folder)
+    return fault if fault is None or disk.confirmed(fault) else None
 
 
 def tended(server: SocketServer, path: Path) -> Fault | None:
