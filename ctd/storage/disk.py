@@ -34,6 +34,7 @@ _KINDS = {
     errno.EPERM: (TroubleKind.NOT_WRITABLE, _RIGHTS),
     errno.ENOENT: (TroubleKind.GONE, _GONE),
     errno.EISDIR: (TroubleKind.NOT_WRITABLE, "Remove the folder that is in its place."),
+    errno.ELOOP: (TroubleKind.NOT_WRITABLE, "Put the folder back: there is a link that leads in a circle."),
     errno.ENOTDIR: (TroubleKind.GONE, "Put the folder back."),
     errno.ENOTCONN: (TroubleKind.GONE, _GONE),
     errno.ESTALE: (TroubleKind.GONE, _GONE),
@@ -51,13 +52,13 @@ def fault_of(error: OSError, place: str | os.PathLike[str]) -> Fault:
 
 
 def there(place: Path) -> bool:
-    """Whether there is something, as far as it can be told."""
-    return os.path.exists(place)
+    """Whether there is something, be it a link to nowhere; what cannot be told is not there."""
+    return os.path.lexists(place)
 
 
 def nearest(place: Path) -> Path:
     """The place, or the folder above it that is there."""
-    return next((path for path in (place, *place.parents) if os.path.lexists(path)), place)
+    return next((path for path in (place, *place.parents) if there(path)), place)
 
 
 def _without_inodes(place: Path) -> bool:

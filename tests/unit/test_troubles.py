@@ -112,6 +112,17 @@ def test_a_folder_that_is_gone_or_none_is_missed(tmp_path: Path, look: disk.Look
         assert found.kind is TroubleKind.GONE
 
 
+def test_a_link_to_nowhere_or_in_a_circle_is_no_folder(tmp_path: Path) -> None:
+    nowhere, circle = tmp_path / "nowhere", tmp_path / "circle"
+    nowhere.symlink_to(tmp_path / "gone")
+    circle.symlink_to(circle)
+    for place, kind in ((nowhere, TroubleKind.GONE), (circle, TroubleKind.NOT_WRITABLE)):
+        assert disk.there(place), "it is looked at"
+        found = disk.at_a_glance(place)
+        assert found is not None
+        assert (found.kind, found.place) == (kind, str(place))
+
+
 def test_what_cannot_be_listed_is_no_matter_of_writing(tmp_path: Path, disarmed: None) -> None:
     arm("disk.list=err(EIO)")
     found = disk.by_reading(tmp_path)
