@@ -26,6 +26,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ctd.core.troubles import Fault, TroubleKind
+
 
 @dataclass(frozen=True)
 class Pace:
@@ -89,7 +91,11 @@ class MachineUnavailable(TemporaryError):
 
 
 class StoreUnavailable(TemporaryError):
-    """ML Metadata does not answer."""
+    """ML Metadata does not answer. `hint` says what to do; whether it is tried again is for who asked it to say."""
+
+    def __init__(self, message: str, *, hint: str = "", fault: Fault | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fault = fault or Fault(TroubleKind.STORE, "", message, hint)
 
 
 class TargetUnavailable(TemporaryError):

@@ -15,6 +15,7 @@ from ctd.core.errors import IllegalTransition
 from ctd.core.executions import Execution
 from ctd.core.failpoints import fp
 from ctd.core.requests import OperatorRequest, Verb
+from ctd.core.troubles import Fault, TroubleKind
 from ctd.core.work import Request
 from ctd.engine.collect import Collector
 from ctd.engine.endings import Endings
@@ -23,7 +24,7 @@ from ctd.engine.moments import Moments
 from ctd.engine.parts import Parts
 from ctd.engine.probing import probe
 from ctd.engine.readiness import Readiness
-from ctd.engine.remains import Remains
+from ctd.engine.remains import MEND, Remains
 from ctd.engine.slots import Slots
 from ctd.engine.turns import Claim, Turns
 from ctd.observability import Event
@@ -85,6 +86,11 @@ class Reconciler:
         """Start what has its turn."""
         self.turns.taken(claim, self._start(claim.spec, claim.wired, claim.run))
 
+    def unreadable(self, pipeline: str) -> Fault | None:
+        """What the last look could not read of the results of a pipeline."""
+        because = self._remains.unreadable.get(pipeline)
+        return Fault(TroubleKind.ARTIFACTS, pipeline, because, MEND) if because else None
+
     def rescan(self) -> None:
         """Look more closely the next time, at what changes without a sign; and sweep what could not be swept."""
         self._parts.observer.intact.rescan()
@@ -111,6 +117,7 @@ class Reconciler:
         self._moments.forget(pipeline)
         self._said = {place: said for place, said in self._said.items() if place[0] != pipeline}
         self._alerts.pop(pipeline, None)
+        self._remains.unreadable.pop(pipeline, None)
 
     def interests(self, spec: PipelineSpec) -> frozenset[str]:
         """Which paths matter to a pipeline."""
@@ -135,6 +142,11 @@ class Reconciler:
         With `last` it waits for outputs that are on their way to another file system.
         """
         return self._endings.take_in(last=last)
+
+    def refusal(self) -> Fault | None:
+        """What keeps anything from being started now."""
+        because = self._readiness.refusal
+        return Fault(TroubleKind.MACHINE, "workers", because, self._readiness.hint) if because else None
 
     def held_back(self) -> bool:
         """Whether the machine keeps anything from being started now, or did when this was asked last."""

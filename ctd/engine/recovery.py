@@ -92,6 +92,9 @@ def _sweep(state: StateDir, execution: Execution) -> None:
         log.warning(Event.RECOVERED.value, extra=fields)
 
 
-def next_epoch(history: History) -> int:
-    """Which start of the daemon this is: one more than any recorded execution knows."""
-    return 1 + max((e.epoch for e in history), default=0)
+def next_epoch(store: MetadataStore, history: History) -> int:
+    """Which start of the daemon this is, whether or not anything was executed since the others.
+
+    Never one that a recorded execution knows, whatever the store remembers.
+    """
+    return store.count_start(at_least=1 + max((e.epoch for e in history), default=0))
