@@ -38,6 +38,7 @@ class LeftOutView(View):
     span: int
     kind: str
     why: str
+    label: str = ""  # the span as people write it
 
 
 class ExecutionView(View):

@@ -3,18 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pydantic import Field, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
-from ctd.core.selectors import Alongside, Between, EachSpan, Latest, LooksBack, Pinned, PreviousSpan, Take, Window
+from ctd.core.calendars import NUMBERS, Calendar, Unit
+from ctd.core.selectors import (
+    AllSpans,
+    Alongside,
+    Between,
+    EachSpan,
+    Latest,
+    LooksBack,
+    Newest,
+    Pinned,
+    PreviousSpan,
+    Take,
+    Window,
+)
 from ctd.specs.base import Complaint, Complaints, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.inputs import about_overlaps
 from ctd.specs.nodes import AnyNode, ExampleGenSpec
 from ctd.specs.raw_examples import about_raw_examples
+from ctd.specs.windows import resolved
 
 _MAKERS: Mapping[T, tuple[str, ...]] = {
     T.EXAMPLES: ("example_gen",),
@@ -53,10 +67,16 @@ class WiredPiece:
     root: str | None  # the node whose spans it runs for, or whose spans reach it
     module: str | None
     gates: _Gates  # pieces whose verdicts on spans it heeds, by input
+    calendar: Calendar = NUMBERS  # how the spans of its root are numbered
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)  # and those that reach each input
 
     @property
     def id(self) -> tuple[str, str]:
         return self.node, self.piece.name
+
+    def calendar_of(self, key: str) -> Calendar:
+        """How the spans are numbered that reach an input."""
+        return self.calendars.get(key, self.calendar)
 
     @property
     def fan(self) -> str:
@@ -109,6 +129,11 @@ class PipelineSpec(Spec):
         """The nodes that read spans from storage."""
         return {name: node for name, node in self.nodes.items() if isinstance(node, ExampleGenSpec)}
 
+    @cached_property
+    def calendars(self) -> Mapping[str, Calendar]:
+        """By node, how the spans are numbered that it works on."""
+        return {w.node: w.calendar for w in reversed(self.work)}
+
     @property
     def modules(self) -> tuple[str, ...]:
         """The user's module files."""
@@ -149,6 +174,10 @@ def _above(start: tuple[str, str], before: _Before) -> set[tuple[str, str]]:
     return found
 
 
+def _consecutive(take: Take) -> bool:
+    return isinstance(take.select, Newest | AllSpans | Between) and take.select.consecutive
+
+
 def _compared(piece: Piece, key: str, found: Mapping[str, Source | None]) -> tuple[Source, ...]:
     """What an input must not be, as it is compared with it or is what is compared."""
     pairs = [(k, take.select.beside) for k, take in piece.takes.items() if isinstance(take.select, Alongside)]
@@ -166,6 +195,9 @@ class _Wiring:
 
     def order(self) -> tuple[WiredPiece, ...]:
         sources = {id_: self._sources(id_) for id_ in self.pieces}
+        self._check()
+        for id_, mine in sources.items():
+            self._say_in_numbers(id_, {key: self._calendar(s, sources) for key, s in mine.items()})
         self._check()
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
@@ -270,26 +302,66 @@ class _Wiring:
                     id_[0],
                 )
         if isinstance(node, ExampleGenSpec):
-            return WiredPiece(id_[0], piece, sources, True, id_[0], None, {})
+            return WiredPiece(id_[0], piece, sources, True, id_[0], None, {}, node.calendar)
         module = self._module(id_[0], piece)
         root = above[fans[0]].root if fans else (roots[0] if roots else None)
+        calendars = {key: source.calendar for key, source in above.items() if source.root}
+        own = self.spec.inputs[root].calendar if root else NUMBERS
         for key, source in above.items():
             self._check_denied(id_[0], piece.takes[key], source.root)
-        return WiredPiece(id_[0], piece, sources, bool(fans), root, module, gates)
+        return WiredPiece(id_[0], piece, sources, bool(fans), root, module, gates, own, calendars)
+
+    def _calendar(self, source: Source, sources: Mapping[tuple[str, str], Mapping[str, Source]]) -> Calendar | None:
+        """How the spans are numbered that reach an output; None: none do."""
+        left, seen = [(source.node, source.piece)], set()
+        while left:
+            id_ = left.pop()
+            node = self.spec.nodes[id_[0]]
+            if isinstance(node, ExampleGenSpec):
+                return node.calendar
+            takes = self.pieces[id_].takes
+            found = {key: s for key, s in sources[id_].items() if not isinstance(takes[key].select, LooksBack)}
+            each = [s for key, s in found.items() if isinstance(takes[key].select, EachSpan)]
+            above = [(s.node, s.piece) for s in each or reversed(list(found.values()))]  # the first one next
+            left += [place for place in above if place not in seen]
+            seen.update(above)
+        return None
+
+    def _say_in_numbers(self, id_: tuple[str, str], calendars: Mapping[str, Calendar | None]) -> None:
+        """Let windows have the numbers of the spans that they choose from, whatever they are written as."""
+        name, piece = id_[0], self.pieces[id_]
+        takes = dict(piece.takes)
+        for key, calendar in calendars.items():
+            take = takes[key]
+            try:
+                takes[key] = replace(take, select=resolved(take.select, calendar or NUMBERS))
+            except Complaint as complaint:
+                self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
+            if calendar and calendar.unit is Unit.MINUTE and calendar.step is None and _consecutive(take):
+                hint = "Write for instance `every: 15m` at the example_gen, or `on_gap: skip`."
+                message = f"nodes.{name} waits for gaps (on_gap), but nothing says which minutes have spans"
+                self._complain(message, hint, name, "on_gap")
+            other = take.select.beside if isinstance(take.select, Alongside) else ""
+            beside = calendars.get(other)
+            if beside and calendar and beside.unit is not calendar.unit:
+                message = f"`{key}` of {name}: its spans are {calendar.kind}, and those of `{other}` {beside.kind}"
+                self._complain(message, "Compare inputs whose spans have the same numbers.", name)
+        self.pieces[id_] = replace(piece, takes=takes)
 
     def _check_denied(self, node: str, take: Take, root: str | None) -> None:
         """Windows that can never fill, since the spec itself denies what they ask for."""
         denied = set(self.spec.inputs[root].deny) if root else set()
+        calendar = self.spec.inputs[root].calendar if root else NUMBERS
         match take.select:
             case Pinned(spans) if denied.intersection(spans):
-                said = ", ".join(map(str, sorted(denied.intersection(spans))))
+                said = calendar.said(iter(sorted(denied.intersection(spans))))
                 message = f"nodes.{node} pins span {said}, which nodes.{root} denies: it would wait for ever"
                 hint = f"Take {said} out of `deny` of {root}, or out of `pinned`."
                 self._complain(message, hint, node, "window")
             case Between(int(first), int(last), least):
                 left = last - first + 1 - sum(first <= span <= last for span in denied)
                 if left < least:
-                    among = f"{first}..{last}, of which nodes.{root} leaves {left} undenied"
+                    among = f"{calendar.say(first)}..{calendar.say(last)}, of which nodes.{root} leaves {left} undenied"
                     message = f"nodes.{node} needs {least} of the spans {among}: it would wait for ever"
                     hint = f"Take spans out of `deny` of {root}, lower `min_spans`, or make the window longer."
                     self._complain(message, hint, node, "window")

@@ -11,7 +11,8 @@ from planning_world import NODES, TWO, Bench, pipeline
 from ctd.api.requests import RequestForm
 from ctd.core.errors import NotFound
 from ctd.core.history import History
-from ctd.core.spans import Span, span_of
+from ctd.core.calendars import span_ref
+from ctd.core.spans import Span
 from ctd.core.timing import SystemClock
 from ctd.daemon.lifecycle import locked
 from ctd.daemon.offline import rehearse, supposing
@@ -148,7 +149,7 @@ def test_a_file_can_be_supposed_without_saving_it_and_means_what_it_would_mean_i
 
 def keys(bench: Bench, *said: str, node: str = "") -> list[tuple[str, str]]:
     """What would run of inputs if these spans arrived."""
-    supposed = with_spans(bench.spec, bench.world(), [span_of(text) for text in said], node)
+    supposed = with_spans(bench.spec, bench.world(), [span_ref(text) for text in said], node)
     found = (e.run.subject for e in forecast(bench.spec, supposed).expected)
     return sorted((s.node, s.key) for s in found if s.node in bench.spec.inputs)
 
