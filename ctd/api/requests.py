@@ -87,6 +87,9 @@ class RequestForm(BaseModel):
 
 def _span(text: str) -> SpanRef:
     try:
-        return span_ref(text)
+        ref = span_ref(text)
     except NotASpan as error:
         raise ValueError(f"{error}. {error.hint}".strip()) from error
+    if ref.version is not None:
+        raise ValueError(f"{text!r} is no span but a version of one: a range takes the newest version of each")
+    return ref

@@ -26,7 +26,7 @@ from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
 from ctd.core.spans import span_name
-from ctd.daemon.span_names import span_among
+from ctd.daemon.span_names import span_among, written
 from ctd.planning.lineage import Step, difference, lineage, pushed_model, reach, spans
 from ctd.planning.retention import Collect, keeps
 from ctd.specs.hints import listed
@@ -77,6 +77,9 @@ class Ancestry:
 
     def forward(self, said: str) -> ReachView:
         calendars = {name: node.calendar for name, node in self.spec.inputs.items()}
+        if written(said).version is not None:
+            hint = f"Ask about all its versions: --span {said.rpartition('.v')[0]}."
+            raise NotFound(f"{said} is one version of a span", hint=hint)
         span, label, inputs = span_among(calendars, said, self.pipeline)
         found = reach(self.history, self.pipeline, span, inputs)
         if not found.executions:

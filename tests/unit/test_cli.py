@@ -131,7 +131,7 @@ def test_a_misspelt_command_is_answered_with_the_one_meant(ctd: Cli) -> None:
         pytest.param(["accept", "taxi", "3"], "needs a reason", id="accept without reason"),
         pytest.param(["run-now", "taxi", "--again"], "--again is for one NODE", id="again of everything"),
         pytest.param(["backfill", "taxi"], "name the first and the last span", id="no range"),
-        pytest.param(["backfill", "taxi", "3", "4.v2"], "'4.v2' is no span", id="no span"),
+        pytest.param(["backfill", "taxi", "3", "4.v2"], "'4.v2' is no span but a version", id="no span"),
         pytest.param(["backfill", "taxi", "2026-03-02", "2026-03-01"], "swap them", id="backwards"),
         pytest.param(["backfill", "taxi", "1", "2", "--stop"], "--stop takes only", id="stop of a range"),
         pytest.param(["backfill", "taxi", "1", "2", "--dry-run"], "taxi reads no spans", id="no spans"),
@@ -217,10 +217,10 @@ def test_a_backfill_can_be_rehearsed_without_a_daemon(ctd: Cli) -> None:
     head, *rows = said.out.splitlines()
     assert head == "taxi 2026-03-01..2026-03-04, 4 spans, oldest first: 8 would run"
     assert [row.split("  ")[1].strip() for row in rows] == [
-        "examples span-20513 to span-20516 (4)", "statistics span-20513 to span-20516 (4)",
+        "examples span-2026-03-01 to span-2026-03-04 (4)", "statistics span-2026-03-01 to span-2026-03-04 (4)",
     ]  # fmt: skip
     view = ctd.json("backfill", "taxi", "2026-03-03", "2026-03-04", "--dry-run")
-    assert [e["key"] for e in view["forecast"]] == ["span-20516", "span-20515"] * 2
+    assert [e["key"] for e in view["forecast"]] == ["span-2026-03-04", "span-2026-03-03"] * 2
     assert tree(ctd.root) == before
     plan = ctd("plan").out
     assert "4 spans before 2026-03-05 are not read (start); `ctd backfill taxi 2026-03-01 2026-03-04` reads" in plan

@@ -172,8 +172,12 @@ def test_a_day_is_the_days_since_1970_and_survives_the_way_to_a_path_and_back(da
     [
         pytest.param("{YYYY}/{MM}/{DD}/{HH}", "1970/01/01/05", 5, "1970-01-01T05", id="hours over four levels"),
         pytest.param("{YYYY}-{MM}-{DD}T{HH}", "2026-11-29T23", 498_887, "2026-11-29T23", id="an hour of ours"),
-        pytest.param("dt={YYYY}-{MM}-{DD}/hour={HH}", "dt=1969-12-31/hour=23", -1, "1969-12-31T23", id="as Hive has it"),
-        pytest.param("trips-{YYYY}{MM}{DD}{HH}.csv", "trips-2026112923.csv", 498_887, "2026-11-29T23", id="a file's name"),
+        pytest.param(
+            "dt={YYYY}-{MM}-{DD}/hour={HH}", "dt=1969-12-31/hour=23", -1, "1969-12-31T23", id="as Hive has it"
+        ),
+        pytest.param(
+            "trips-{YYYY}{MM}{DD}{HH}.csv", "trips-2026112923.csv", 498_887, "2026-11-29T23", id="a file's name"
+        ),
         pytest.param("{YYYY}-{MM}-{DD}T{HH}{mm}", "1970-01-01T0115", 75, "1970-01-01T01:15", id="minutes"),
         pytest.param("{YYYY}-{MM}", "1970-02", 1, "1970-02", id="months"),
         pytest.param("{GGGG}-W{WW}", "1970-W02", 1, "1970-W02", id="weeks: the first holds 1970-01-01"),
