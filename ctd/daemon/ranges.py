@@ -132,7 +132,7 @@ def backfill_views(made: Plan | None) -> list[OpenBackfillView]:
 
 def notes(made: Plan | None) -> list[str]:
     """What there is to know about a plan beside its decisions."""
-    return [f"{unread.node}: {unread.because}" for unread in made.unread] if made else []
+    return [*(f"{unread.node}: {unread.because}" for unread in made.unread), *made.notes] if made else []
 
 
 def _view(backfill: Backfill) -> OpenBackfillView:

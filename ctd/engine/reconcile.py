@@ -11,7 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from ctd.core.artifacts import ArtifactType
+from ctd.core.artifacts import ArtifactType, named
 from ctd.core.errors import (
     ComponentFailed,
     CtdError,
@@ -225,7 +225,7 @@ class Reconciler:
             staging=str(self._parts.state.staging(execution.id)),
             spec=spec.node(execution.node).model_dump(mode="json"),
             outputs=wired.piece.makes,
-            inputs=run.inputs,
+            inputs={key: named(some, wired.calendar_of(key)) for key, some in run.inputs.items()},
             module=wired.module,
             span=run.span,
             version=run.version,

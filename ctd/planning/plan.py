@@ -8,6 +8,7 @@ from typing import Any
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
+from ctd.core.lookalikes import times_in_numbers
 from ctd.core.spans import Span
 from ctd.planning import canaries
 from ctd.planning.arrivals import late, silence, silent_from
@@ -55,6 +56,7 @@ class _Planner:
         self.alert_at: datetime | None = None
         self.left_out: dict[Subject, tuple[LeftOut, ...]] = {}
         self.unread: list[Unread] = []
+        self.notes: list[str] = []
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
         self.backfills = Backfills(spec.name, world.history)
@@ -89,6 +91,7 @@ class _Planner:
             self.alert_at,
             self.left_out,
             tuple(self.unread),
+            tuple(self.notes),
             self.backfills.progress(self.spec, self.decided),
             self.targets,
             frozenset(self.unseen),
@@ -117,6 +120,8 @@ class _Planner:
                     by_span[number] = decision
                     self.unseen |= set() if outputs_of(decision) else {wired.node}
         self._note_arrivals(wired, fact, by_span)
+        looks = times_in_numbers(self.spec.inputs[wired.node].pattern, list(by_span))
+        self.notes += [f"{wired.node}: {': '.join(looks)}"] if looks else []
         self.decided.by_span[wired.id] = by_span
         if fact is None or fact.problem or not spans:
             self.unseen.add(wired.node)
