@@ -120,8 +120,8 @@ class _Planner:
                     by_span[number] = decision
                     self.unseen |= set() if outputs_of(decision) else {wired.node}
         self._note_arrivals(wired, fact, by_span)
-        looks = times_in_numbers(self.spec.inputs[wired.node].pattern, list(by_span))
-        self.notes += [f"{wired.node}: {': '.join(looks)}"] if looks else []
+        looks = times_in_numbers(self.spec.inputs[wired.node].pattern, list(reversed(by_span)))
+        self.notes += [f"{wired.node}: {'. '.join(looks)}"] if looks else []
         self.decided.by_span[wired.id] = by_span
         if fact is None or fact.problem or not spans:
             self.unseen.add(wired.node)

@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pydantic import Field, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
-from ctd.core.calendars import NUMBERS, Calendar, Unit
-from ctd.core.selectors import (
-    AllSpans,
-    Alongside,
-    Between,
-    EachSpan,
-    Latest,
-    LooksBack,
-    Newest,
-    Pinned,
-    PreviousSpan,
-    Take,
-    Window,
-)
+from ctd.core.calendars import NUMBERS, Calendar
+from ctd.core.selectors import Alongside, Between, EachSpan, Latest, LooksBack, Pinned, PreviousSpan, Take, Window
 from ctd.specs.base import Complaint, Complaints, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.inputs import about_overlaps
 from ctd.specs.nodes import AnyNode, ExampleGenSpec
+from ctd.specs.numbering import about_calendars, in_numbers, root_of
 from ctd.specs.raw_examples import about_raw_examples
-from ctd.specs.windows import resolved
 
 _MAKERS: Mapping[T, tuple[str, ...]] = {
     T.EXAMPLES: ("example_gen",),
@@ -174,10 +162,6 @@ def _above(start: tuple[str, str], before: _Before) -> set[tuple[str, str]]:
     return found
 
 
-def _consecutive(take: Take) -> bool:
-    return isinstance(take.select, Newest | AllSpans | Between) and take.select.consecutive
-
-
 def _compared(piece: Piece, key: str, found: Mapping[str, Source | None]) -> tuple[Source, ...]:
     """What an input must not be, as it is compared with it or is what is compared."""
     pairs = [(k, take.select.beside) for k, take in piece.takes.items() if isinstance(take.select, Alongside)]
@@ -196,8 +180,8 @@ class _Wiring:
     def order(self) -> tuple[WiredPiece, ...]:
         sources = {id_: self._sources(id_) for id_ in self.pieces}
         self._check()
-        for id_, mine in sources.items():
-            self._say_in_numbers(id_, {key: self._calendar(s, sources) for key, s in mine.items()})
+        for id_ in sources:
+            self._say_in_numbers(id_, self._calendars(id_, sources))
         self._check()
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
@@ -311,42 +295,27 @@ class _Wiring:
             self._check_denied(id_[0], piece.takes[key], source.root)
         return WiredPiece(id_[0], piece, sources, bool(fans), root, module, gates, own, calendars)
 
-    def _calendar(self, source: Source, sources: Mapping[tuple[str, str], Mapping[str, Source]]) -> Calendar | None:
-        """How the spans are numbered that reach an output; None: none do."""
-        left, seen = [(source.node, source.piece)], set()
-        while left:
-            id_ = left.pop()
-            node = self.spec.nodes[id_[0]]
-            if isinstance(node, ExampleGenSpec):
-                return node.calendar
-            takes = self.pieces[id_].takes
-            found = {key: s for key, s in sources[id_].items() if not isinstance(takes[key].select, LooksBack)}
-            each = [s for key, s in found.items() if isinstance(takes[key].select, EachSpan)]
-            above = [(s.node, s.piece) for s in each or reversed(list(found.values()))]  # the first one next
-            left += [place for place in above if place not in seen]
-            seen.update(above)
-        return None
+    def _calendars(
+        self, id_: tuple[str, str], sources: Mapping[tuple[str, str], Mapping[str, Source]]
+    ) -> Mapping[str, Calendar]:
+        """How the spans are numbered that reach each input of a piece."""
+        above = {place: {key: (s.node, s.piece) for key, s in mine.items()} for place, mine in sources.items()}
+        inputs = self.spec.inputs
+        roots = {
+            key: next((node for node, _ in root_of((s.node, s.piece), above, self.pieces) if node in inputs), "")
+            for key, s in sources[id_].items()
+        }
+        return {key: inputs[root].calendar for key, root in roots.items() if root}
 
-    def _say_in_numbers(self, id_: tuple[str, str], calendars: Mapping[str, Calendar | None]) -> None:
+    def _say_in_numbers(self, id_: tuple[str, str], calendars: Mapping[str, Calendar]) -> None:
         """Let windows have the numbers of the spans that they choose from, whatever they are written as."""
         name, piece = id_[0], self.pieces[id_]
-        takes = dict(piece.takes)
-        for key, calendar in calendars.items():
-            take = takes[key]
-            try:
-                takes[key] = replace(take, select=resolved(take.select, calendar or NUMBERS))
-            except Complaint as complaint:
-                self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
-            if calendar and calendar.unit is Unit.MINUTE and calendar.step is None and _consecutive(take):
-                hint = "Write for instance `every: 15m` at the example_gen, or `on_gap: skip`."
-                message = f"nodes.{name} waits for gaps (on_gap), but nothing says which minutes have spans"
-                self._complain(message, hint, name, "on_gap")
-            other = take.select.beside if isinstance(take.select, Alongside) else ""
-            beside = calendars.get(other)
-            if beside and calendar and beside.unit is not calendar.unit:
-                message = f"`{key}` of {name}: its spans are {calendar.kind}, and those of `{other}` {beside.kind}"
-                self._complain(message, "Compare inputs whose spans have the same numbers.", name)
-        self.pieces[id_] = replace(piece, takes=takes)
+        for complaint in about_calendars(name, piece, calendars):
+            self._complain(str(complaint), complaint.hint, *map(str, complaint.at))
+        try:
+            self.pieces[id_] = in_numbers(piece, calendars)
+        except Complaint as complaint:
+            self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
 
     def _check_denied(self, node: str, take: Take, root: str | None) -> None:
         """Windows that can never fill, since the spec itself denies what they ask for."""

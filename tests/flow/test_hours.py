@@ -219,7 +219,7 @@ def test_a_late_hour_is_late_by_the_clock_and_by_its_name(bench: Bench) -> None:
     bench.clock.forward(hours=3)
     arrive(bench, "2026/11/30/00")
     bench.settle()
-    assert "it came 3h after span 2026-11-30T01, later than max_lateness 2h" in bench.of("examples")
+    assert "it came 3h00m after span 2026-11-30T01, later than max_lateness 2h00m" in bench.of("examples")
     bench.clock.forward(hours=2)
     bench.settle()
     (alert,) = bench.views().status().pipelines[0].alerts
@@ -241,7 +241,7 @@ def test_numbers_that_look_like_hours_are_told_with_the_pattern_that_is_meant(be
     arrive(bench, "2026112922", "2026112923", "2026113000")
     bench.settle()
     notes = " ".join(bench.views().status().pipelines[0].notes)
-    assert "looks like an hour, 2026-11-29T22, but is counted as a number: a gap wherever a day ends" in notes
+    assert "looks like an hour, 2026-11-30T00, but is counted as a number: a gap wherever a day ends" in notes
     assert "/data/{YYYY}{MM}{DD}{HH}`" in notes
     hours(bench, input_="{YYYY}{MM}{DD}{HH}")
     bench.settle()
