@@ -70,7 +70,7 @@ class Ancestry:
                 )
                 for e, a in verdicts
             ],
-            spans=[_span(e) for e in spans(found.made)],
+            spans=[_span(e, self.spec) for e in spans(found.made)],
             made=[self._step(step) for step in found.made],
             judged=[self._step(step) for step in found.judged],
         )
@@ -207,10 +207,10 @@ def artifact_view(artifact: Artifact, history: History, spec: PipelineSpec) -> A
     )
 
 
-def _span(execution: Execution) -> ReadSpanView:
+def _span(execution: Execution, spec: PipelineSpec) -> ReadSpanView:
     number, version = execution.ingredients["span"]
     content = str(execution.ingredients.get("content", ""))
-    label = execution.key.removeprefix("span-")
+    label = span_name(spec.calendars.get(execution.node, NUMBERS), number, version)
     return ReadSpanView(
         node=execution.node, span=number, version=version, content=content, execution=execution.id, label=label
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from ctd.api.models import RequestsView
 from ctd.api.requests import RequestForm
-from ctd.core.calendars import span_ref
+from ctd.core.calendars import span_in_key
 from ctd.core.errors import NotFound, NotPossible
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
@@ -208,8 +208,8 @@ class Inbox:
 
 
 def _is_span(key: str, number: int, version: int | None) -> bool:
-    found = span_ref(key)
-    return found.number == number and version in (None, found.version or 0)
+    found = span_in_key(key)
+    return found is not None and found.number == number and version in (None, found.version or 0)
 
 
 def _refuses(decision: Decision) -> bool:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from ctd.api.models import OpenBackfillView
 from ctd.api.requests import RequestForm
-from ctd.core.calendars import NUMBERS, Calendar, span_ref
+from ctd.core.calendars import NUMBERS, Calendar, span_in_key
 from ctd.core.errors import NotFound, NotPossible
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Order, Verb
@@ -100,8 +100,9 @@ class Ranges:
         nodes = {node} if node else set(self.spec.inputs)
         yield from (number for unread in self.made.unread if unread.node in nodes for number in unread.spans)
         for d in self.made.decisions:
-            if d.subject.node in nodes and d.subject.key and not (isinstance(d, Wait) and d.absent):
-                yield span_ref(d.subject.key).number
+            found = span_in_key(d.subject.key) if d.subject.node in nodes else None
+            if found and not (isinstance(d, Wait) and d.absent):
+                yield found.number
 
     def _check_new(self, request: OperatorRequest) -> None:
         asked = (request.node, request.span, request.last, request.again)

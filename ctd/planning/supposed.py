@@ -36,6 +36,8 @@ def with_spans(spec: PipelineSpec, world: World, said: Sequence[SpanRef], node: 
             span = Span(calendar.one(ref), ref.version)
         except NotASpan as error:
             raise NothingSupposed(f"--with-span {ref.text}, of {name}: {error}", hint=error.hint) from error
+        if not calendar.exists(span.number):
+            raise NothingSupposed(f"--with-span {ref.text}, of {name}: the clocks of {calendar.zone} skip it")
         meant = _meant(span, spec.inputs[name].pattern, name, there)
         if unread(spec.inputs[name], name, spec.name, world.history, meant.number):
             hint = f"`ctd backfill {spec.name} ... --dry-run` says what reading old spans would do."

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ctd.core.artifacts import Artifact
-from ctd.core.calendars import NUMBERS, Calendar, span_ref
+from ctd.core.calendars import NUMBERS, Calendar, span_in_key
 from ctd.core.executions import Execution, LeftOut
 from ctd.core.history import History
 from ctd.core.selectors import EachSpan, LooksBack, Window
@@ -226,9 +225,8 @@ def needs_approval(decision: Blocked) -> bool:
 
 
 def _span_of(d: Decision) -> int | None:
-    with contextlib.suppress(ValueError):
-        return span_ref(d.subject.key).number
-    return None
+    found = span_in_key(d.subject.key)
+    return found.number if found else None
 
 
 def _about(d: Decision, kind: str, said: str) -> Cause:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, PositiveInt, model_validator
 
 from ctd.core.artifacts import ArtifactType
-from ctd.core.calendars import Calendar, NotASpan, SpanRef, span_ref
+from ctd.core.calendars import Calendar, NotASpan, SpanRef, Unit, span_ref
 from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Selector, Take, Window
 from ctd.specs.base import Complaint, Complaints, Piece, Spec, SpecPath
 from ctd.specs.timing import TimedNode
@@ -178,6 +178,9 @@ def resolved(select: Selector, calendar: Calendar) -> Selector:
             return replace(select, first=first, last=last, written=(None, None))
         case Pinned(written=refs) if refs:
             ranges = [_within(calendar, ref) for ref in refs]
+            if calendar.unit is Unit.MINUTE and calendar.step is None and any(first < last for first, last in ranges):
+                hint = "Write for instance `every: 15m` at the example_gen, or `{first: .., last: ..}`."
+                raise Complaint("nothing says which minutes have spans, so that all of them would be waited for", hint)
             spans = {n for first, last in ranges for n in range(first, last + 1, calendar.every) if calendar.exists(n)}
             if not spans:
                 raise Complaint(f"there is no {refs[0].text} in {calendar.zone}: the clocks skip it", "Take it out.")

@@ -98,6 +98,13 @@ def test_the_hour_that_summer_time_skips_is_no_gap_where_the_clocks_are_known(be
     bench.check()
 
 
+def test_a_folder_of_the_hour_that_is_skipped_is_read_all_the_same(bench: Bench) -> None:
+    hours(bench, "timezone: Europe/Berlin")
+    arrive(bench, "2026/03/29/01", "2026/03/29/02", "2026/03/29/03")
+    bench.settle()
+    assert bench.trained_on() == ["spans 2026-03-29T01..2026-03-29T03 (3)"]
+
+
 def test_the_hour_that_comes_twice_in_autumn_is_one_span_that_is_read_again(bench: Bench) -> None:
     hours(bench, "timezone: Europe/Berlin")
     arrive(bench, "2026/10/25/01", "2026/10/25/02")
@@ -207,7 +214,10 @@ def test_lineage_and_suppositions_name_hours_as_people_do(bench: Bench) -> None:
     world = bench.observer.observe(spec, {}, bench.history)
     there = with_spans(spec, world, [span_ref("2026-11-30T00")]).spans["examples"].spans
     assert [found.span.number for found in there] == [498_887, 498_888]
-    for said, why in (("2026-11-30", "one hour is asked for"), ("2026-03-29T02", "in Europe/Berlin: its clocks skip")):
+    for said, why in (
+        ("2026-11-30", "one hour is asked for"),
+        ("2026-03-29T02", "the clocks of Europe/Berlin skip it"),
+    ):
         with pytest.raises(NothingSupposed, match=why):
             with_spans(spec, world, [span_ref(said)])
 

@@ -430,6 +430,11 @@ def test_a_window_that_waits_for_gaps_must_know_which_minutes_are_to_come(tmp_pa
     with pytest.raises(SpecProblems, match="nothing says which minutes have spans"):
         window_of(tmp_path, minutes, "newest: 4", node=", on_gap: wait")
     assert window_of(tmp_path, minutes, "newest: 4", ", every: 15m", ", on_gap: wait") == Newest(4, 1, True)
+    with pytest.raises(SpecProblems, match="nothing says which minutes have spans"):
+        window_of(tmp_path, minutes, "pinned: [2026-11-29T23]")
+    quarters = window_of(tmp_path, minutes, "pinned: [2026-11-29T23]", ", every: 15m")
+    assert isinstance(quarters, Pinned)
+    assert len(quarters.spans) == 4
 
 
 def test_spans_of_one_kind_are_compared_with_each_other(tmp_path: Path) -> None:
