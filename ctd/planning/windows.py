@@ -25,8 +25,10 @@ class Admission(enum.Enum):
     STOP = "stop"  # nothing goes on until it is corrected
 
 
+ON_ITS_WAY = "on its way"
+
 _KINDS = {
-    Admission.LATER: "on its way",
+    Admission.LATER: ON_ITS_WAY,
     Admission.ABSENT: "not complete",
     Admission.FAILED: "failed",
     Admission.QUARANTINED: "quarantined",
@@ -131,7 +133,7 @@ def admit(decision: Decision, span: int, gates: Iterable[Gate], calendar: Calend
     if status is Status.STUCK:
         return Admission.FAILED, f"left out span {calendar.say(span)}: {held(decision)}"
     for gate in gates:
-        admission, why = _judge(gate, span, calendar)
+        admission, why = judge(gate, span, calendar)
         if admission is not Admission.YES:
             return admission, why
     return Admission.YES, ""
@@ -184,7 +186,8 @@ def _candidates(select: Window, spans: Iterable[int]) -> Iterator[int]:
                     yield number
 
 
-def _judge(gate: Gate, span: int, calendar: Calendar) -> tuple[Admission, str]:
+def judge(gate: Gate, span: int, calendar: Calendar) -> tuple[Admission, str]:
+    """Whether a gate lets a span pass, and why not."""
     decision = gate.decisions.get(span)
     if decision is None:
         return Admission.YES, ""
