@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
 from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
 from ctd.planning.asked import accepted

@@ -376,3 +376,47 @@ def test_variables_say_what_flags_do_not(ctd: Cli, monkeypatch: pytest.MonkeyPat
     (ctd.root / "elsewhere").mkdir()
     assert ctd.json("status")["pipelines"] == []
     assert len(ctd.json("status", "--specs", "specs")["pipelines"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arguments", "said"),
+    [
+        ("{SPAN}", ["plan", "--with-span", "2026-03-01"], "2026-03-01 is a day, but these spans have numbers ({SPAN})"),
+        ("{SPAN}", ["backfill", "taxi", "2026-03-01", "2026-03-02", "--dry-run"], "is a day, but these spans have"),
+        ("{SPAN}", ["lineage", "taxi", "--span", "2026-03-01T23"], "is an hour, but these spans have numbers"),
+        ("{YYYY}/{MM}/{DD}/{HH}", ["plan", "--with-span", "2026-03-01"], "is a day, and one hour is asked for"),
+        ("{YYYY}/{MM}/{DD}/{HH}", ["plan", "--with-span", "2026-03-01T25"], "no such time as 2026-03-01T25"),
+        (
+            "{YYYY}/{MM}/{DD}/{HH}",
+            ["lineage", "taxi", "--span", "2026-03-01"],
+            "such as 2026-03-01T00, the first of it",
+        ),
+        (
+            "{YYYY}/{MM}/{DD}/{HH}",
+            ["backfill", "taxi", "2026030123", "2026030123", "--dry-run"],
+            "2026030123 is no hour",
+        ),
+        ("{YYYY}-{MM}-{DD}", ["backfill", "taxi", "2026-03-01T00", "2026-03-02", "--dry-run"], "these spans are days"),
+    ],
+)
+def test_a_span_of_another_kind_than_the_input_has_is_an_error_that_says_so(
+    ctd: Cli, pattern: str, arguments: list[str], said: str
+) -> None:
+    node = f"{{{{kind: example_gen, input: '../data/{pattern.replace('{', '{{').replace('}', '}}')}'}}}}"
+    ctd.pipeline("taxi", f"pipeline: taxi\nnodes: {{{{examples: {node}, statistics: {{{{kind: statistics_gen}}}}}}}}\n")
+    (ctd.root / "data").mkdir()
+    answer = ctd(*arguments)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_numbers_that_look_like_hours_are_warned_of_at_their_line(ctd: Cli) -> None:
+    node = "{{kind: example_gen, input: '../data/{{SPAN:10}}'}}"
+    ctd.pipeline("taxi", f"pipeline: taxi\nnodes: {{{{examples: {node}, statistics: {{{{kind: statistics_gen}}}}}}}}\n")
+    for hour in ("2026112923", "2026113000"):
+        (ctd.root / "data" / hour).mkdir(parents=True)
+    answer = ctd("validate")
+    assert answer.code == 0
+    assert "taxi.yaml:2" in answer.out
+    assert "warning: span 2026113000 looks like an hour, 2026-11-30T00" in answer.out
+    assert "{YYYY}{MM}{DD}{HH}" in answer.out
