@@ -10,7 +10,7 @@ from __future__ import annotations
 import enum
 import functools
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone, tzinfo
 
@@ -199,7 +199,7 @@ class Calendar:
         """A span as people write it: `42`, or `2026-11-29T23`."""
         return str(number) if self.unit is None else said(self.unit, number)
 
-    def said(self, numbers: Iterator[int]) -> str:
+    def said(self, numbers: Iterable[int]) -> str:
         """Several spans."""
         return ", ".join(map(self.say, numbers))
 

@@ -323,7 +323,7 @@ class _Wiring:
         calendar = self.spec.inputs[root].calendar if root else NUMBERS
         match take.select:
             case Pinned(spans) if denied.intersection(spans):
-                said = calendar.said(iter(sorted(denied.intersection(spans))))
+                said = calendar.said(sorted(denied.intersection(spans)))
                 message = f"nodes.{node} pins span {said}, which nodes.{root} denies: it would wait for ever"
                 hint = f"Take {said} out of `deny` of {root}, or out of `pinned`."
                 self._complain(message, hint, node, "window")
