@@ -79,8 +79,8 @@ BUGS = (
     Bug(
         "stale index by key",
         HISTORY,
-        "self.by_key[e.key] = (*self.by_key.get(e.key, ()), e.id)",
-        "self.by_key.setdefault(e.key, (e.id,))",
+        "self.by_key[key] = (*self.by_key.get(key, ()), e.id)",
+        "self.by_key.setdefault(key, (e.id,))",
     ),
     Bug(
         "stale index by work",

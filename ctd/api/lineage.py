@@ -39,6 +39,7 @@ class ReadSpanView(View):
     version: int | None = None
     content: str  # digest of its files
     execution: int
+    label: str = ""  # the span as people write it, with its version
 
 
 class VerdictView(View):
@@ -78,6 +79,7 @@ class ReachView(View):
 
     pipeline: str
     span: int
+    label: str = ""  # as people write it
     executions: list[ExecutionView]
     models: list[ArtifactView]
     versions: list[PushView]
@@ -111,7 +113,7 @@ class LineageQuery(View):
 
     target: str = ""
     version: str = ""
-    span: int | None = None
+    span: int | str | None = None  # as people write it: 42, 2026-11-29T23
     before: str = ""
     after: str = ""
     deep: bool = False

@@ -39,6 +39,7 @@ class LeftOutView(View):
     span: int
     kind: str
     why: str
+    label: str = ""  # the span as people write it
 
 
 class ExecutionView(View):

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ctd.core.spans import span_number
+from ctd.core.calendars import NotASpan, SpanRef, span_ref
 
 VerbName = Literal[
     "accept",
@@ -73,13 +73,23 @@ class RequestForm(BaseModel):
     def _says_which_range(self) -> RequestForm:
         if self.verb == "backfill":
             first, last = self.range
-            if first > last:
+            if first.unit is last.unit and first.number > last.number:
                 raise ValueError(f"the range ends at {self.last}, before it begins at {self.first}: swap them")
         elif self.first or self.last or self.order:
             raise ValueError("`first`, `last` and `order` go with backfill")
         return self
 
     @property
-    def range(self) -> tuple[int, int]:
+    def range(self) -> tuple[SpanRef, SpanRef]:
         """The first and the last span of a backfill. Raises ValueError for what is none."""
-        return span_number(self.first), span_number(self.last)
+        return _span(self.first), _span(self.last)
+
+
+def _span(text: str) -> SpanRef:
+    try:
+        ref = span_ref(text)
+    except NotASpan as error:
+        raise ValueError(f"{error}. {error.hint}".strip()) from error
+    if ref.version is not None:
+        raise ValueError(f"{text!r} is no span but a version of one: a range takes the newest version of each")
+    return ref

@@ -171,7 +171,8 @@ def reject(settings: Settings, pipeline: str, node: str, reason: str, in_json: b
 @click.option("--dry-run", is_flag=True, help="Say what would run, in which order, and its usual cost; record nothing.")
 @click.option("--stop", is_flag=True, help="Take back the backfills of PIPELINE (or of NODE) that are not done.")
 def backfill(settings: Settings, stop: bool, dry_run: bool, in_json: bool, **said: Any) -> int:
-    """Read the spans of PIPELINE from FROM to TO (42, or 2026-09-30), however old they are.
+    """Read the spans of PIPELINE from FROM to TO (42, 2026-09-30 or 2026-09-30T23), however old they are. Where spans
+    are hours, a day means all of them.
 
     They count from then on: spans before the `start` of their input are read, and none of them is too late for
     windows. New data goes first. With --again the work on single spans in the range is done once more; what follows

@@ -20,7 +20,7 @@ from ctd.specs.settings import Settings
 @click.argument("target", required=False, default="")
 @folders
 @click.option("--version", metavar="N", default="", help="This version, or a model as #17.  [default: the newest push]")
-@click.option("--span", type=int, metavar="N", help="Forward: everything that this span went into.")
+@click.option("--span", metavar="SPAN", help="Forward: everything that this span went into: 42, 2026-11-29T23.")
 @click.option("--diff", nargs=2, metavar="A B", default=("", ""), help="Why model B differs from A: versions, or #17.")
 @click.option("--deep", is_flag=True, help="Also through the models that it started from or was compared with.")
 @as_json

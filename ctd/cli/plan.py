@@ -10,7 +10,7 @@ from ctd.cli import render
 from ctd.cli.answers import answers, pipelines
 from ctd.cli.options import as_json, folders
 from ctd.cli.status import offline
-from ctd.core.spans import Span, span_of
+from ctd.core.calendars import NotASpan, SpanRef, span_ref
 from ctd.daemon.offline import supposing
 from ctd.specs.settings import Settings
 
@@ -26,8 +26,8 @@ from ctd.specs.settings import Settings
     "spans",
     multiple=True,
     metavar="SPAN",
-    help="Suppose that this span had arrived: 42, 2024-03-01 or 42.v2; of one that is there, the next version, or new "
-    "content where there are no versions.",
+    help="Suppose that this span had arrived: 42, 2024-03-01, 2024-03-01T23 or 42.v2; of one that is there, the next "
+    "version, or new content where there are no versions.",
 )
 @click.option("--input", "node", metavar="NODE", help="The input that it arrived in, where there are several.")
 @as_json
@@ -81,11 +81,11 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     return 0
 
 
-def _span(text: str) -> Span:
+def _span(text: str) -> SpanRef:
     try:
-        return span_of(text)
-    except ValueError as error:
-        raise click.BadParameter(str(error), param_hint="--with-span") from error
+        return span_ref(text)
+    except NotASpan as error:
+        raise click.BadParameter(f"{error}. {error.hint}".strip(), param_hint="--with-span") from error
 
 
 def _several(plans: list[str]) -> str:

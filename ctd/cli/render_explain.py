@@ -93,7 +93,7 @@ def _causes(title: str, found: Sequence[CauseView], now: datetime) -> Iterator[R
 
 def _left_out(found: Sequence[LeftOutView]) -> str:
     """`span 4 quarantined (fare: out of range)`."""
-    return "; ".join(f"span {left.span} {left.kind} ({left.why})" for left in found)
+    return "; ".join(f"span {left.label or left.span} {left.kind} ({left.why})" for left in found)
 
 
 def _tree(cause: CauseView, now: datetime) -> Tree:

@@ -50,10 +50,7 @@ def _back(view: LineageView, now: datetime) -> Iterator[RenderableType]:
     yield from _section("Judged by", [line for step in view.judged for line in _step(step, now)])
     yield from _section(
         "Spans",
-        [
-            f"  {s.node} span {s.span}" + (f".v{s.version}" if s.version is not None else "") + f"  {s.content[:12]}"
-            for s in view.spans
-        ],
+        [f"  {s.node} span {s.label}  {s.content[:12]}" for s in view.spans],
     )
 
 
@@ -84,7 +81,7 @@ def _forward(view: ReachView, now: datetime) -> Iterator[RenderableType]:
         counted(len(view.models), "model"),
         counted(len(view.versions), "version"),
     ]
-    yield Text.assemble((clean(view.pipeline), "bold"), f" span {view.span} went into {', '.join(said)}")
+    yield Text.assemble((clean(view.pipeline), "bold"), f" span {view.label} went into {', '.join(said)}")
     lines = [
         f"  #{e.execution} {place(e.node, e.piece, e.key)}  {e.state}, {ago(e.started, now)}" for e in view.executions
     ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import click
@@ -11,10 +12,15 @@ from ctd.api.models import ProblemView, ValidationView
 from ctd.cli import render
 from ctd.cli.options import as_json, folders
 from ctd.cli.text import counted
+from ctd.core.lookalikes import times_in_numbers
+from ctd.core.timing import SystemClock
 from ctd.daemon.views import problem_views
+from ctd.specs.document import read_document
 from ctd.specs.load import Loaded, load_folder, load_target
-from ctd.specs.problems import SpecProblems
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.problems import Problem, SpecProblems
 from ctd.specs.settings import Settings
+from ctd.storage.split_listing import lister_of
 from ctd.watching import schedule
 
 
@@ -37,7 +43,7 @@ def validate(settings: Settings, paths: tuple[Path, ...], pools: tuple[str, ...]
     Exit codes: 0 in order (warnings may be there), 2 something is wrong.
     """
     declared = Settings.resolve({"pools": pools}).pools
-    found = list(_checked(settings, paths, declared))
+    found = [_with_data(loaded) for loaded in _checked(settings, paths, declared)]
     view = ValidationView(
         pipelines=sorted({p.name for loaded in found for p in loaded.pipelines.values()}),
         targets=sorted({t.target for loaded in found for t in loaded.targets.values()}),
@@ -64,6 +70,21 @@ def _checked(settings: Settings, paths: tuple[Path, ...], pools: Collection[str]
             yield load_folder(path, targets, check_cron=schedule.check, pools=pools)
         else:
             yield _file(path, targets, pools)
+
+
+def _with_data(loaded: Loaded) -> Loaded:
+    """The same, with what only the data that is there can tell."""
+    problems = {file: (*loaded.problems.get(file, ()), *_looks(spec, file)) for file, spec in loaded.pipelines.items()}
+    return replace(loaded, problems={**loaded.problems, **problems})
+
+
+def _looks(spec: PipelineSpec, file: str) -> Iterator[Problem]:
+    """Warnings about spans whose numbers look like times."""
+    for name, node in spec.inputs.items():
+        there = lister_of(node.patterns, node.complete.rule, SystemClock()).scan().spans
+        looks = times_in_numbers(node.pattern, [found.span.number for found in there])
+        if looks:
+            yield read_document(file).problem(("nodes", name, "input"), *looks, warning=True)
 
 
 def _given(option: str) -> bool:

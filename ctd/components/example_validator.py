@@ -139,7 +139,7 @@ class _Validator:
 
     def not_measured(self) -> list[str]:
         """What there was nothing to compare with for, though there are limits."""
-        span = self.work.input("statistics").span
+        span = self.work.input("statistics").span_name
         (piece,) = self.spec.pieces()
         nobody = {"drift": f"no span before {span}", "skew": f"no serving span up to {span} yet"}
         return [
@@ -154,7 +154,7 @@ class _Validator:
 
     def _whose(self, key: str) -> str:
         other = self.work.input(key)
-        return f"serving span {other.span}" if key == "serving_statistics" else f"span {other.span}"
+        return f"serving span {other.span_name}" if key == "serving_statistics" else f"span {other.span_name}"
 
     def _other(self, key: str, split: str) -> tuple[DatasetFeatureStatisticsList | None, str]:
         """What to compare a split with: the split of that name, or the only one; else why there is none."""

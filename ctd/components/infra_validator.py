@@ -226,7 +226,7 @@ def _records(work: Work, spec: InfraValidatorSpec, report: Report) -> tuple[Sequ
         split = f"split {spec.split!r}" if spec.split else "every split"
         return (), (
             f"there are {spec.requests} requests to make, and no example to make them of: {split} of span "
-            f"{', '.join(str(artifact.span) for artifact in examples)} is empty. Name another one with `split:`, or "
+            f"{', '.join(artifact.span_name for artifact in examples)} is empty. Name another one with `split:`, or "
             "write `requests: 0` if loading is enough"
         )
     if not records:

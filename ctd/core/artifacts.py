@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+
+from ctd.core.calendars import Calendar
 
 Value = str | int | float
+
+SPAN_NAME = "span_name"
+"""The property of inputs that workers name spans by; it is not recorded."""
 
 
 class ArtifactType(str, enum.Enum):
@@ -60,11 +65,26 @@ class Artifact:
         return self.properties.get("pushed") == 0
 
     @property
+    def span_name(self) -> str:
+        """The span as people write it, where whoever hands it to a worker said so; else its number."""
+        return str(self.properties.get(SPAN_NAME, self.span))
+
+    @property
     def label(self) -> str:
         """`span 42.v2` for spanned artifacts, `#17` for the others."""
         if self.span is None:
             return f"#{self.id}"
-        return f"span {self.span}" + (f".v{self.version}" if self.version is not None else "")
+        return f"span {self.span_name}" + (f".v{self.version}" if self.version is not None else "")
 
 
 Artifacts = Mapping[str, tuple[Artifact, ...]]
+
+
+def named(artifacts: Iterable[Artifact], calendar: Calendar) -> tuple[Artifact, ...]:
+    """Artifacts with the names of their spans, so that what a worker says of an hour is not said of its number."""
+    return tuple(
+        a
+        if a.span is None or calendar.unit is None
+        else replace(a, properties={**a.properties, SPAN_NAME: calendar.say(a.span)})
+        for a in artifacts
+    )

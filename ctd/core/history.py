@@ -14,6 +14,7 @@ from datetime import datetime
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
+from ctd.core.spans import plain_key
 
 
 @dataclass(slots=True)
@@ -30,7 +31,8 @@ class _Place:
         if new:
             self.ids.append(e.id)
             self.by_work[e.fingerprint] = (*self.by_work.get(e.fingerprint, ()), e.id)
-            self.by_key[e.key] = (*self.by_key.get(e.key, ()), e.id)
+            key = plain_key(e.key)
+            self.by_key[key] = (*self.by_key.get(key, ()), e.id)
         self.latest = _newer(self.latest, e)
         if e.state is State.SUCCEEDED:
             self.latest_success = _newer(self.latest_success, e)
@@ -184,7 +186,7 @@ class History:
 
     def of_key(self, pipeline: str, node: str, piece: str, key: str) -> tuple[Execution, ...]:
         """Every execution of this node and piece for the key, whatever its fingerprint, oldest first."""
-        return self._executions(self._place(pipeline, node, piece).by_key.get(key, ()))
+        return self._executions(self._place(pipeline, node, piece).by_key.get(plain_key(key), ()))
 
     def of_place(self, pipeline: str, node: str, piece: str) -> Iterator[Execution]:
         """Every execution of this node and piece, oldest first."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ctd.core.artifacts import ArtifactType
+from ctd.core.calendars import SpanRef
 
 
 @dataclass(frozen=True)
@@ -43,12 +44,16 @@ class AllSpans:
 
 @dataclass(frozen=True)
 class Between:
-    """The accepted spans from `first` to `last`, both included; no limit on a side that is None."""
+    """The accepted spans from `first` to `last`, both included; no limit on a side that is None.
+
+    `written` is how a spec says them; they have their numbers once it is known whose spans are meant.
+    """
 
     first: int | None
     last: int | None
     least: int = 1
     consecutive: bool = False
+    written: tuple[SpanRef | None, SpanRef | None] = (None, None)
 
     def __str__(self) -> str:
         return f"spans {'' if self.first is None else self.first}..{'' if self.last is None else self.last}"
@@ -56,9 +61,10 @@ class Between:
 
 @dataclass(frozen=True)
 class Pinned:
-    """Exactly these spans; waits until all of them are there and accepted."""
+    """Exactly these spans; waits until all of them are there and accepted. `written` is as with `Between`."""
 
     spans: tuple[int, ...]
+    written: tuple[SpanRef, ...] = ()
 
     def __str__(self) -> str:
         return f"pinned {', '.join(map(str, self.spans))}"

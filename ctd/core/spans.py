@@ -2,31 +2,46 @@
 
 Pure text and arithmetic: who lists the storage brings names and facts (`ctd.storage.listing`). The grammar is TFX's
 (`{SPAN}`, `{VERSION}`, `{YYYY}{MM}{DD}`, widths, `*`, `?`) except that tokens take digits only, padding needs no
-width, every other character stands for itself, and what does not fit is a stray instead of the end of it all.
+width, every other character stands for itself, and what does not fit is a stray instead of the end of it all. Besides
+days there are hours, minutes, weeks and months (`ctd.core.calendars`).
 """
 
 from __future__ import annotations
 
-import contextlib
 import difflib
 import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, time
 
+from ctd.core.calendars import NUMBERS, Calendar, Unit, begin, number_at
 from ctd.core.work import SourceFile
 
 _TOKEN = re.compile(r"\{([A-Za-z_]+)(?::([^{}]*))?\}|([*?])")
-_DATE = {"YYYY": 4, "MM": 2, "DD": 2}
+_DATE = {"YYYY": 4, "MM": 2, "DD": 2, "HH": 2, "mm": 2, "GGGG": 4, "WW": 2}
 _TOKENS = ("SPAN", "VERSION", *_DATE)
-_EPOCH = date(1970, 1, 1).toordinal()
+_UNITS: Mapping[tuple[str, ...], Unit] = {
+    ("YYYY", "MM"): Unit.MONTH,
+    ("YYYY", "MM", "DD"): Unit.DAY,
+    ("YYYY", "MM", "DD", "HH"): Unit.HOUR,
+    ("YYYY", "MM", "DD", "HH", "mm"): Unit.MINUTE,
+    ("GGGG", "WW"): Unit.WEEK,
+}
+_DAY_IN_KEY = re.compile(r"(?<![0-9])[0-9]{4}-[0-9]{2}-[0-9]{2}(?![0-9T-])")
 _MOST = 2**63 - 1  # MLMD keeps spans and versions in 64 bits
 _MOST_STARS = 4  # in one name: the worst case of matching grows with its length to this power
 _UNFINISHED = (".tmp", "_tmp", "_temporary")
 _UNFINISHED_ENDS = (".tmp", ".part", ".partial", ".filepart", ".crdownload")
 _TEMPORARY = ("~", ".swp", *_UNFINISHED_ENDS)
-_GRAMMAR = "The tokens are {SPAN}, {VERSION}, {YYYY}, {MM} and {DD}; {SPAN:3} takes exactly three digits."
+_GRAMMAR = (
+    "The tokens are {SPAN}, {VERSION}, {YYYY}, {MM}, {DD}, {HH} and {mm}, and for weeks {GGGG} and {WW}; {SPAN:3} "
+    "takes exactly three digits."
+)
+_TIMES = (
+    "Write {YYYY}, {MM} and {DD} for days, {HH} besides for hours, {mm} as well for minutes; {YYYY} and {MM} for "
+    "months, {GGGG} and {WW} for weeks."
+)
 
 
 class PatternError(ValueError):
@@ -56,39 +71,6 @@ class Span:
     def order(self) -> tuple[int, int]:
         """What spans are sorted by: a span without a version comes before its versions."""
         return self.number, -1 if self.version is None else self.version
-
-
-def number_of(day: date) -> int:
-    """The span of a day: days since 1970-01-01, negative before."""
-    return day.toordinal() - _EPOCH
-
-
-def span_number(text: str) -> int:
-    """The span that a person means by `42`, `span-42` or `2024-03-01`. Raises ValueError with a hint of the forms."""
-    said = text.strip().removeprefix("span-")
-    with contextlib.suppress(ValueError):
-        return number_of(date.fromisoformat(said))
-    if not re.fullmatch(r"-?[0-9]{1,18}", said):
-        raise ValueError(f"{text!r} is no span: write its number or its date, such as 42 or 2024-03-01")
-    return int(said)
-
-
-def span_of(text: str) -> Span:
-    """The span that a person means, perhaps in a certain version: `42` or `2024-03-01.v2`. Raises ValueError."""
-    said, dot, version = text.strip().rpartition(".v")
-    if not dot:
-        return Span(span_number(text))
-    if not re.fullmatch(r"[0-9]{1,18}", version):
-        raise ValueError(f"{text!r} has no version: write its number, such as {said}.v2")
-    return Span(span_number(said), int(version))
-
-
-def day_of(number: int) -> date | None:
-    """The day of a span, or None where the calendar ends."""
-    try:
-        return date.fromordinal(number + _EPOCH)
-    except (ValueError, OverflowError):
-        return None
 
 
 def hidden(name: str) -> bool:
@@ -176,8 +158,14 @@ class SpanPattern:
         return tuple(token for c in self.components for token in c.tokens)
 
     @functools.cached_property
-    def dated(self) -> bool:
-        return "YYYY" in self.tokens
+    def unit(self) -> Unit | None:
+        """What a span lasts, if the pattern says it by its time."""
+        return _UNITS.get(tuple(token for token in _DATE if token in self.tokens))
+
+    @functools.cached_property
+    def calendar(self) -> Calendar:
+        """How spans are numbered."""
+        return Calendar(self.unit) if self.unit else NUMBERS
 
     @functools.cached_property
     def versioned(self) -> bool:
@@ -185,35 +173,70 @@ class SpanPattern:
 
     def read(self, found: Mapping[str, str]) -> Span:
         """The span that the digits say. Raises PatternError for days and numbers that cannot be."""
-        if self.dated:
-            try:
-                number = number_of(date(int(found["YYYY"]), int(found["MM"]), int(found["DD"])))
-            except ValueError:
-                day = f"{found['YYYY']}-{found['MM']}-{found['DD']}"
-                raise PatternError(f"there is no day {day}", "Rename it to the day it holds.") from None
-        else:
-            number = _number(found.get("SPAN", "0"))
+        number = _number(found.get("SPAN", "0")) if self.unit is None else _time(self.unit, found)
         return Span(number, _number(found["VERSION"]) if "VERSION" in found else None)
 
     def path_of(self, span: Span) -> str:
         """Where a span belongs; what the pattern leaves open (`*`, `?`) stays open. Raises PatternError."""
         said = {"SPAN": str(span.number), "VERSION": str(span.version)}
-        if self.dated:
-            day = day_of(span.number)
-            if day is None:
-                raise PatternError(f"span {span.number} is no day of the calendar")
-            said |= {"YYYY": f"{day.year:04}", "MM": f"{day.month:02}", "DD": f"{day.day:02}"}
+        if self.unit is not None:
+            said |= _digits(self.unit, span.number)
         if ("VERSION" in self.tokens) != (span.version is not None):
-            raise PatternError(f"{self.text} and span {span.label} disagree on whether there are versions")
+            raise PatternError(f"{self.text} and span {self.say(span)} disagree on whether there are versions")
         names = [_TOKEN.sub(lambda t: _padded(t, said), c.text) for c in self.components[: self.root + 1]]
         if any(c.match(name) is None for c, name in zip(self.components, names, strict=False)):
-            raise PatternError(f"span {span.label} has no place in {self.text}", "Its digits do not fit the pattern.")
+            raise PatternError(
+                f"span {self.say(span)} has no place in {self.text}", "Its digits do not fit the pattern."
+            )
         return "/".join([self.base.rstrip("/"), *names])
 
     def say(self, span: Span) -> str:
         """A span as people of this pipeline name it: `2026-01-03.v2` where spans are days, else `42.v2`."""
-        day = day_of(span.number) if self.dated else None
-        return span.label if day is None else span.label.replace(str(span.number), day.isoformat(), 1)
+        return span_name(self.calendar, span.number, span.version)
+
+
+def span_name(calendar: Calendar, number: int, version: int | None = None) -> str:
+    """A span, perhaps in a certain version, as people name it: `2026-11-29T23.v2`."""
+    return calendar.say(number) + (f".v{version}" if version is not None else "")
+
+
+def plain_key(key: str) -> str:
+    """The key of an execution with days as numbers: so they were recorded until days were named in keys."""
+    return _DAY_IN_KEY.sub(lambda day: _day_number(day[0]), key)
+
+
+def _day_number(text: str) -> str:
+    try:
+        return str(number_at(Unit.DAY, datetime.fromisoformat(text)))
+    except ValueError:
+        return text
+
+
+def _time(unit: Unit, found: Mapping[str, str]) -> int:
+    """The span of the time that the digits say. Raises PatternError for times that cannot be."""
+    digits = {token: int(found.get(token, "1")) for token in _DATE}
+    try:
+        if unit is Unit.WEEK:
+            day = date.fromisocalendar(digits["GGGG"], digits["WW"], 1)
+        else:
+            day = date(digits["YYYY"], digits["MM"], digits["DD"])
+        at = datetime.combine(day, time(int(found.get("HH", 0)), int(found.get("mm", 0))))
+    except ValueError:
+        parts = [found.get(token, "") for token in ("YYYY", "MM", "DD")]
+        text = f"{found['GGGG']}-W{found['WW']}" if unit is Unit.WEEK else "-".join(part for part in parts if part)
+        text += "".join(f"{mark}{found[token]}" for mark, token in (("T", "HH"), (":", "mm")) if token in found)
+        raise PatternError(f"there is no {unit.value} {text}", f"Rename it to the {unit.value} it holds.") from None
+    return number_at(unit, at)
+
+
+def _digits(unit: Unit, number: int) -> dict[str, str]:
+    """What the tokens of a time stand for. Raises PatternError where the calendar ends."""
+    at = begin(unit, number)
+    if at is None:
+        raise PatternError(f"span {number} is no {unit.value} of the calendar")
+    year, week, _ = at.isocalendar()
+    day = {"YYYY": f"{at.year:04}", "MM": f"{at.month:02}", "DD": f"{at.day:02}"}
+    return {**day, "HH": f"{at.hour:02}", "mm": f"{at.minute:02}", "GGGG": f"{year:04}", "WW": f"{week:02}"}
 
 
 def component(name: str) -> Component:
@@ -278,14 +301,24 @@ def _check_tokens(tokens: list[str]) -> None:
     for token in _TOKENS:
         if tokens.count(token) > 1:
             raise PatternError(f"{{{token}}} occurs {tokens.count(token)} times", "Each token may occur once.")
-    days = [token for token in _DATE if token in tokens]
+    days = tuple(token for token in _DATE if token in tokens)
     if days and "SPAN" in tokens:
-        raise PatternError("{SPAN} and a date exclude each other", "A date is the span: write only one of them.")
-    if days and len(days) < len(_DATE):
-        missing = " and ".join(f"{{{token}}}" for token in _DATE if token not in days)
-        raise PatternError(f"the date lacks {missing}", "Write all of {YYYY}, {MM} and {DD}.")
+        raise PatternError("{SPAN} and a date exclude each other", f"A date is the span: write only one. {_TIMES}")
+    if days and days not in _UNITS:
+        raise PatternError(_lacking(days), _TIMES)
     if "VERSION" in tokens and not days and "SPAN" not in tokens:
         raise PatternError("{VERSION} needs a span or a date", "Write {SPAN} too: versions are versions of a span.")
+
+
+def _lacking(tokens: tuple[str, ...]) -> str:
+    """What is wrong with the tokens of a time that are no unit together."""
+    week = ("GGGG", "WW")
+    if {*tokens} & {*week} and {*tokens} - {*week}:
+        return "{GGGG} and {WW} are a week, which has no other date beside it"
+    order = week if tokens[0] in week else ("YYYY", "MM", "DD", "HH", "mm")
+    last = max(order.index(token) for token in tokens)
+    missing = [token for token in order[: max(last, 1) + 1] if token not in tokens]
+    return f"the date lacks {' and '.join(f'{{{token}}}' for token in missing)}"
 
 
 def _number(digits: str) -> int:

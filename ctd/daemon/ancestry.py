@@ -21,9 +21,12 @@ from ctd.api.lineage import (
 )
 from ctd.api.models import ExecutionView
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.calendars import NUMBERS
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
+from ctd.core.spans import span_name
+from ctd.daemon.span_names import span_among, written
 from ctd.planning.lineage import Step, difference, lineage, pushed_model, reach, spans
 from ctd.planning.retention import Collect, keeps
 from ctd.specs.hints import listed
@@ -34,14 +37,18 @@ from ctd.specs.pipeline import PipelineSpec
 class Ancestry:
     """Lineage within one pipeline; `show` makes an execution's own view."""
 
-    pipeline: str
+    spec: PipelineSpec
     history: History
     show: Callable[[Execution], ExecutionView]
+
+    @property
+    def pipeline(self) -> str:
+        return self.spec.name
 
     def answer(self, asked: LineageQuery) -> LineageView | ReachView | ModelDiffView:
         """Whichever of the three was asked for. Raises NotFound."""
         if asked.span is not None:
-            return self.forward(asked.span)
+            return self.forward(str(asked.span))
         if asked.before or asked.after:
             return self.difference(self.model(asked.target, asked.before), self.model(asked.target, asked.after))
         return self.back(self.model(asked.target, asked.version), deep=asked.deep)
@@ -63,27 +70,34 @@ class Ancestry:
                 )
                 for e, a in verdicts
             ],
-            spans=[_span(e) for e in spans(found.made)],
+            spans=[_span(e, self.spec) for e in spans(found.made)],
             made=[self._step(step) for step in found.made],
             judged=[self._step(step) for step in found.judged],
         )
 
-    def forward(self, span: int) -> ReachView:
-        found = reach(self.history, self.pipeline, span)
+    def forward(self, said: str) -> ReachView:
+        calendars = {name: node.calendar for name, node in self.spec.inputs.items()}
+        if written(said).version is not None:
+            hint = f"Ask about all its versions: --span {said.rpartition('.v')[0]}."
+            raise NotFound(f"{said} is one version of a span", hint=hint)
+        span, label, inputs = span_among(calendars, said, self.pipeline)
+        found = reach(self.history, self.pipeline, span, inputs)
         if not found.executions:
             hint = f"`ctd explain {self.pipeline}` shows what was read."
-            raise NotFound(f"span {span} of {self.pipeline} was never read", hint=hint)
+            raise NotFound(f"span {label} of {self.pipeline} was never read", hint=hint)
         outputs = [(e, a) for e in found.executions for made in e.outputs.values() for a in made]
         return ReachView(
             pipeline=self.pipeline,
             span=span,
+            label=label,
             executions=[self.show(e) for e in found.executions],
             models=[self._artifact(a) for _, a in outputs if a.type is ArtifactType.MODEL],
             versions=[self._push(e) for e, a in outputs if a.type is ArtifactType.PUSHED_MODEL],
         )
 
     def difference(self, before: Artifact, after: Artifact) -> ModelDiffView:
-        found = difference(lineage(self.history, before), lineage(self.history, after))
+        calendars = {w.id: {**w.calendars, "": w.calendar} for w in self.spec.work}
+        found = difference(lineage(self.history, before), lineage(self.history, after), calendars)
         return ModelDiffView(
             pipeline=self.pipeline,
             before=self._artifact(before),
@@ -155,7 +169,7 @@ class Ancestry:
         return {key: [self._artifact(a) for a in taken] for key, taken in artifacts.items()}
 
     def _artifact(self, artifact: Artifact) -> ArtifactView:
-        return artifact_view(artifact, self.history)
+        return artifact_view(artifact, self.history, self.spec)
 
 
 def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: History, *, removed: bool) -> RetentionView:
@@ -168,7 +182,7 @@ def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: Histor
             CollectedView(
                 node=c.execution.node,
                 key=c.execution.key,
-                artifact=artifact_view(c.artifact, history),
+                artifact=artifact_view(c.artifact, history, spec),
                 because=c.because,
             )
             for c in found
@@ -176,12 +190,15 @@ def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: Histor
     )
 
 
-def artifact_view(artifact: Artifact, history: History) -> ArtifactView:
+def artifact_view(artifact: Artifact, history: History, spec: PipelineSpec) -> ArtifactView:
     """An artifact as the outside sees it."""
+    maker = history.maker(artifact.id)
+    calendar = spec.calendars.get(maker.node, NUMBERS) if maker else NUMBERS
+    named = artifact.span is not None and f"span {span_name(calendar, artifact.span, artifact.version)}"
     return ArtifactView(
         artifact=artifact.id,
         type=artifact.type.value,
-        label=artifact.label,
+        label=named or artifact.label,
         span=artifact.span,
         version=artifact.version,
         digest=artifact.digest,
@@ -190,7 +207,10 @@ def artifact_view(artifact: Artifact, history: History) -> ArtifactView:
     )
 
 
-def _span(execution: Execution) -> ReadSpanView:
+def _span(execution: Execution, spec: PipelineSpec) -> ReadSpanView:
     number, version = execution.ingredients["span"]
     content = str(execution.ingredients.get("content", ""))
-    return ReadSpanView(node=execution.node, span=number, version=version, content=content, execution=execution.id)
+    label = span_name(spec.calendars.get(execution.node, NUMBERS), number, version)
+    return ReadSpanView(
+        node=execution.node, span=number, version=version, content=content, execution=execution.id, label=label
+    )

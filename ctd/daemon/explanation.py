@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ctd.api.models import CauseView, DecisionView, LeftOutView
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.executions import Execution, LeftOut
 from ctd.core.history import History
 from ctd.planning.causes import Cause, Causes
@@ -31,7 +32,9 @@ class Explanation:
         return [
             decision_view(d).model_copy(
                 update={
-                    "left_out": left_out_views(self.plan.left_out.get(d.subject, ())),
+                    "left_out": left_out_views(
+                        self.plan.left_out.get(d.subject, ()), self.spec.calendars.get(d.subject.node, NUMBERS)
+                    ),
                     "cut_off": [c.said for c in why_not.cut_offs(d)],
                 }
             )
@@ -57,8 +60,13 @@ class Explanation:
     def suggestions(self) -> Iterator[str]:
         """What a person might say to what waits for one."""
         name = self.spec.name
-        refused = {left.span: left for some in self.plan.left_out.values() for left in some if left.kind in _REFUSED}
-        for span, left in sorted(refused.items()):
+        refused = {
+            (left.span, self.spec.calendars.get(subject.node, NUMBERS).say(left.span)): left
+            for subject, some in self.plan.left_out.items()
+            for left in some
+            if left.kind in _REFUSED
+        }
+        for (_, span), left in sorted(refused.items()):
             yield (
                 f"span {span} is {left.kind} ({left.why}): correct it, or if it is right as it is: "
                 f"ctd accept {name} {span} --reason ..."
@@ -78,8 +86,10 @@ def decision_view(decision: Decision) -> DecisionView:
     return DecisionView.model_validate(decision_to_json(decision))
 
 
-def left_out_views(left_out: tuple[LeftOut, ...]) -> list[LeftOutView]:
-    return [LeftOutView(span=left.span, kind=left.kind, why=left.why) for left in left_out]
+def left_out_views(left_out: tuple[LeftOut, ...], calendar: Calendar) -> list[LeftOutView]:
+    return [
+        LeftOutView(span=left.span, label=calendar.say(left.span), kind=left.kind, why=left.why) for left in left_out
+    ]
 
 
 def cause_view(cause: Cause) -> CauseView:

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctd.api.models import RequestsView
 from ctd.api.requests import RequestForm
+from ctd.core.calendars import span_in_key
 from ctd.core.errors import NotFound, NotPossible, StoreUnavailable
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
-from ctd.core.spans import span_number
 from ctd.core.timing import Clock
 from ctd.daemon.about import About
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.rollbacks import Rollbacks
+from ctd.daemon.span_names import span_among, written
 from ctd.daemon.views import Views, request_view
 from ctd.planning.asked import accepted, finding, own_pause
 from ctd.planning.decided import outputs_of
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Wait
 from ctd.specs.hints import listed
-
-_LABEL = re.compile(r"(?:span-)?(-?\d{1,18})(?:\.v(\d{1,18}))?")
-_KEY = re.compile(r"span-(-?\d+)(?:\.v(\d+))?")
 
 
 @dataclass(frozen=True)
@@ -93,9 +90,15 @@ class Inbox:
     def _accept(self, form: RequestForm) -> Iterator[About]:
         spec = self.views.known(form.pipeline)
         gates = {w.node: w for w in spec.work if w.piece.gate}
-        number, version = _span(form.span)
+        ref = written(form.span)
+        calendars = {node: w.calendar for node, w in gates.items()}
+        number, _, among = span_among(calendars, form.span, form.pipeline)
         judged = [d for d in self._decisions(form.pipeline) if d.subject.node in gates]
-        mine = [d for d in judged if _is_span(d.subject.key, number, version)]
+        mine = [
+            d
+            for d in judged
+            if (among is None or d.subject.node in among) and _is_span(d.subject.key, number, ref.version)
+        ]
         refused = [d for d in mine if _refuses(d)]
         if not refused:
             there = sorted({d.subject.key for d in judged if _refuses(d)})
@@ -210,22 +213,9 @@ class Inbox:
         return execution
 
 
-def _span(text: str) -> tuple[int, int | None]:
-    """Number and version of `42`, `42.v2`, `span-42.v2` or `2026-11-20`."""
-    label = _LABEL.fullmatch(text)
-    if label:
-        return int(label[1]), int(label[2]) if label[2] else None
-    try:
-        return span_number(text), None
-    except ValueError as error:
-        raise NotFound(
-            f"{text!r} is no span", hint="Write its number, label or date: 42, 42.v2 or 2026-11-20."
-        ) from error
-
-
 def _is_span(key: str, number: int, version: int | None) -> bool:
-    found = _KEY.fullmatch(key)
-    return bool(found and int(found[1]) == number and version in (None, int(found[2] or 0)))
+    found = span_in_key(key)
+    return found is not None and found.number == number and version in (None, found.version or 0)
 
 
 def _refuses(decision: Decision) -> bool:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from ctd.api.models import BackfillView, ExpectedView, ForecastView
 from ctd.api.requests import RequestForm
+from ctd.core.calendars import SpanRef
 from ctd.core.errors import NotFound, PermanentError, StoreUnavailable
 from ctd.core.executions import Outcome, State
 from ctd.core.history import History
 from ctd.core.requests import Order
-from ctd.core.spans import Span
 from ctd.core.timing import Clock, SystemClock
 from ctd.core.troubles import Fault, Trouble, TroubleKind
 from ctd.daemon.explanation import decision_view
@@ -91,7 +91,7 @@ def troubles(state: StateDir, clock: Clock) -> Iterator[Trouble]:
 
 
 def supposing(
-    settings: Settings, pipeline: str | None, *, file: Path | None = None, spans: Sequence[Span] = (), node: str = ""
+    settings: Settings, pipeline: str | None, *, file: Path | None = None, spans: Sequence[SpanRef] = (), node: str = ""
 ) -> ForecastView:
     """What would be done with the spec of `file` in force, and with spans (of the input `node`) that have not arrived.
 

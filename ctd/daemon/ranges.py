@@ -2,25 +2,23 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
 from ctd.api.models import OpenBackfillView
 from ctd.api.requests import RequestForm
+from ctd.core.calendars import NUMBERS, Calendar, span_in_key
 from ctd.core.errors import NotFound, NotPossible
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Order, Verb
-from ctd.core.spans import Span
+from ctd.daemon.span_names import span_range
 from ctd.planning.arrivals import late
 from ctd.planning.backfills import invited
 from ctd.planning.decisions import Backfill, Plan, Wait
 from ctd.planning.world import World
 from ctd.specs.hints import listed
 from ctd.specs.pipeline import PipelineSpec
-
-_KEY = re.compile(r"span-(-?\d+)(?:\.v\d+)?")
 
 
 @dataclass(frozen=True)
@@ -34,13 +32,14 @@ class Ranges:
 
     def request(self, form: RequestForm, who: str = "") -> OperatorRequest:
         """The request, not recorded. Raises NotFound or NotPossible for what has nothing to go by."""
-        first, last = form.range
         node = self._node(form)
+        first, last = span_range(self._calendars(node), *form.range, self.spec.name)
+        say = next(iter(self._calendars(node).values()), NUMBERS).say
         there = sorted(set(self._there(node)))
         mine = [number for number in there if first <= number <= last]
         if not mine:
-            ends = f"{len(there)}, from {self.say(there[0])} to {self.say(there[-1])}" if there else "none"
-            lies = f"no span of {self._place(node)} lies from {self.say(first)} to {self.say(last)}"
+            ends = f"{len(there)}, from {say(there[0])} to {say(there[-1])}" if there else "none"
+            lies = f"no span of {self._place(node)} lies from {say(first)} to {say(last)}"
             raise NotFound(lies, hint=f"Spans there: {ends}.")
         request = OperatorRequest(
             Verb.BACKFILL,
@@ -48,7 +47,7 @@ class Ranges:
             who,
             self.now,
             node,
-            key=f"{self.say(first)}..{self.say(last)}",
+            key=f"{say(first)}..{say(last)}",
             span=first,
             last=last,
             order=Order(form.order or Order.NEWEST),
@@ -59,7 +58,7 @@ class Ranges:
         if not form.again and not self._left_out(node, mine):
             many = f"all {len(mine)} spans" if len(mine) > 1 else "the one span"
             hint = "`--again` does the work on them once more."
-            raise NotPossible(f"{many} from {self.say(first)} to {self.say(last)} are read, or about to be", hint=hint)
+            raise NotPossible(f"{many} from {say(first)} to {say(last)} are read, or about to be", hint=hint)
         return request
 
     def stops(self, node: str) -> Iterator[OperatorRequest]:
@@ -76,10 +75,9 @@ class Ranges:
             raise NotPossible(f"no backfill of {self._place(node)} has anything to do", hint=hint)
         yield from found
 
-    def say(self, number: int) -> str:
-        """A span as people of this pipeline name it."""
-        node = next(iter(self.spec.inputs.values()), None)
-        return node.pattern.say(Span(number)) if node else str(number)
+    def _calendars(self, node: str) -> Mapping[str, Calendar]:
+        """How the spans are numbered that a node works on; of all inputs where none is named."""
+        return {node: self.spec.calendars[node]} if node else {n: i.calendar for n, i in self.spec.inputs.items()}
 
     def _node(self, form: RequestForm) -> str:
         """The node that the form names, if its work is of single spans."""
@@ -102,9 +100,9 @@ class Ranges:
         nodes = {node} if node else set(self.spec.inputs)
         yield from (number for unread in self.made.unread if unread.node in nodes for number in unread.spans)
         for d in self.made.decisions:
-            found = _KEY.fullmatch(d.subject.key) if d.subject.node in nodes else None
+            found = span_in_key(d.subject.key) if d.subject.node in nodes else None
             if found and not (isinstance(d, Wait) and d.absent):
-                yield int(found[1])
+                yield found.number
 
     def _check_new(self, request: OperatorRequest) -> None:
         asked = (request.node, request.span, request.last, request.again)
@@ -135,7 +133,7 @@ def backfill_views(made: Plan | None) -> list[OpenBackfillView]:
 
 def notes(made: Plan | None) -> list[str]:
     """What there is to know about a plan beside its decisions."""
-    return [f"{unread.node}: {unread.because}" for unread in made.unread] if made else []
+    return [*(f"{unread.node}: {unread.because}" for unread in made.unread), *made.notes] if made else []
 
 
 def _view(backfill: Backfill) -> OpenBackfillView:

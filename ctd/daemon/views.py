@@ -24,6 +24,7 @@ from ctd.api.models import (
     StatusView,
 )
 from ctd.api.times import TimesView
+from ctd.core.calendars import NUMBERS
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
@@ -145,8 +146,7 @@ class Views:
 
     def lineage(self, pipeline: str, asked: LineageQuery) -> LineageView | ReachView | ModelDiffView:
         """Where a model came from, what a span went into, or why two models differ."""
-        self.known(pipeline)
-        return Ancestry(pipeline, self.history, self._execution).answer(asked)
+        return Ancestry(self.known(pipeline), self.history, self._execution).answer(asked)
 
     def removable(self, pipeline: str) -> RetentionView:
         """What retention would remove now."""
@@ -253,7 +253,7 @@ class Views:
         return f"{said}: {progress}" if progress else said
 
     def _execution(self, e: Execution) -> ExecutionView:
-        running = e.state is State.RUNNING
+        running, spec = e.state is State.RUNNING, self.wanted.pipelines.get(e.pipeline)
         return ExecutionView(
             execution=e.id,
             pipeline=e.pipeline,
@@ -271,7 +271,7 @@ class Views:
             progress=self.progress(e.id) if running else "",
             result=e.result,
             timings=dict(e.timings),
-            left_out=left_out_views(e.left_out),
+            left_out=left_out_views(e.left_out, spec.calendars.get(e.node, NUMBERS) if spec else NUMBERS),
             log=str(self.state.log(e.id)),
         )
 

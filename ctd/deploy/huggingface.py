@@ -63,7 +63,7 @@ def front_matter(where: HuggingFace, said: Mapping[str, Any]) -> str:
 
 def _results(task: str, said: Mapping[str, Any], metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The metrics on all examples, in the form in which the Hub shows them beside those of other models."""
-    spans = ", ".join(str(s["span"]) for s in said["spans"]) or "none of ours"
+    spans = ", ".join(str(s.get("name", s["span"])) for s in said["spans"]) or "none of ours"
     data = {"type": said["pipeline"], "name": f"{said['pipeline']}, spans {spans}"}
     measured = [{"type": name, "name": name, "value": value} for name, value in metrics.items()]
     return [{"name": said["handle"], "results": [{"task": {"type": task}, "dataset": data, "metrics": measured}]}]

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from ctd.core.calendars import Calendar
 from ctd.core.completeness import CompleteRule
 from ctd.core.errors import CtdError, SpecError
 from ctd.core.executions import State
@@ -152,16 +153,20 @@ class Observer:
                 changed.append(found)
         changed.sort(key=lambda found: reading_turn(history, pipeline, name, found.span.number))
         for found in changed:
-            facts[found.span] = self._seen(pipeline, name, found, history)
+            facts[found.span] = self._seen(pipeline, name, found, history, node.calendar)
             digest = facts[found.span].digest
             if found.complete and digest and self._digests.known(found.files) == digest:
                 seen.facts[found.path] = found, facts[found.span]
         return SpansFact(tuple(facts[found.span] for found in spans), listing.problem)
 
-    def _seen(self, pipeline: str, node: str, seen: ObservedSpan, history: History) -> SpanFact:
-        return self._fact(pipeline, seen) if seen.complete else self._incomplete(pipeline, node, seen, history)
+    def _seen(self, pipeline: str, node: str, seen: ObservedSpan, history: History, calendar: Calendar) -> SpanFact:
+        if seen.complete:
+            return self._fact(pipeline, seen)
+        return self._incomplete(
+            pipeline, (node, span_key(calendar, seen.span.number, seen.span.version)), seen, history
+        )
 
-    def _incomplete(self, pipeline: str, node: str, seen: ObservedSpan, history: History) -> SpanFact:
+    def _incomplete(self, pipeline: str, place: tuple[str, str], seen: ObservedSpan, history: History) -> SpanFact:
         """A span in its quiet period is complete at once if it is as it was when it was read.
 
         Who watches has just been started, or the folder was touched; windows must not shrink for that.
@@ -169,7 +174,7 @@ class Observer:
         fact = SpanFact(seen.span, seen.path, seen.files, False, seen.because, seen.ready_at, passing=seen.passing)
         if seen.ready_at is None:
             return fact
-        key = span_key(seen.span.number, seen.span.version)
+        node, key = place
         read = [e for e in history.of_key(pipeline, node, "", key) if e.state is State.SUCCEEDED]
         if not read or any(f.mtime_ns / 1e9 > read[-1].started.timestamp() for f in seen.files):
             return fact  # new, or being written: reading it now would be in vain

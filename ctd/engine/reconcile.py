@@ -10,8 +10,10 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from ctd.core.artifacts import ArtifactType
-from ctd.core.errors import IllegalTransition
+from ctd.core.artifacts import ArtifactType, named
+from ctd.core.errors import (
+    IllegalTransition,
+)
 from ctd.core.executions import Execution
 from ctd.core.failpoints import fp
 from ctd.core.requests import OperatorRequest, Verb
@@ -191,7 +193,7 @@ class Reconciler:
             staging=str(self._parts.state.staging(execution.id)),
             spec=spec.node(execution.node).model_dump(mode="json"),
             outputs=wired.piece.makes,
-            inputs=run.inputs,
+            inputs={key: named(some, wired.calendar_of(key)) for key, some in run.inputs.items()},
             module=wired.module,
             span=run.span,
             version=run.version,

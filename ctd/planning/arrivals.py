@@ -27,7 +27,8 @@ def late(node: ExampleGenSpec, name: str, pipeline: str, numbers: Iterable[int],
         after = arrived.get(number, world.now) - newer[0] if newer else None
         if newer and after is not None and after > node.max_lateness:
             most = format_duration(node.max_lateness)
-            found[number] = f"it came {format_duration(after)} after span {newer[1]}, later than max_lateness {most}"
+            span = node.calendar.say(newer[1])
+            found[number] = f"it came {format_duration(after)} after span {span}, later than max_lateness {most}"
         at = read.get(number)
         if at is not None and number not in node.deny and (newer is None or at < newer[0]):
             newer = at, number

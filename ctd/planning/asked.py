@@ -8,6 +8,7 @@ from ctd.core.executions import Execution
 from ctd.core.fingerprints import digest_of
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
+from ctd.core.spans import plain_key
 from ctd.planning.backfills import in_force
 from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Wait
 from ctd.planning.world import World
@@ -91,7 +92,9 @@ def accepted(history: History, pipeline: str, gate: WiredPiece, decisions: Mappi
     for request in history.asked(pipeline, gate.node, Verb.ACCEPT):
         span = request.span
         decision = decisions.get(span) if span is not None else None
-        if span is None or not isinstance(decision, Reuse | Wait) or decision.subject.key != request.key:
+        if span is None or not isinstance(decision, Reuse | Wait):
+            continue
+        if plain_key(decision.subject.key) != plain_key(request.key):
             continue
         execution = history.execution(decision.execution)
         if execution is not None and finding(execution, gate) == request.about:

@@ -7,20 +7,22 @@ digests of one cause lead to those of the next.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
 from ctd.core.artifacts import Artifact
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
+from ctd.core.spans import plain_key
 from ctd.planning.decisions import Run
 from ctd.planning.lineage import root_span
 from ctd.planning.reasons import Change, differences, said, short
-from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.pipeline import PipelineSpec, WiredPiece
 
 _SHOWN = 3  # spans in one sentence
 
@@ -60,6 +62,16 @@ class Causes:
     @cached_property
     def _per_span(self) -> frozenset[tuple[str, str]]:
         return frozenset(w.id for w in self.spec.work if w.per_span)
+
+    @cached_property
+    def _wired(self) -> Mapping[tuple[str, str], WiredPiece]:
+        return {w.id: w for w in self.spec.work}
+
+    def _say(self, e: Execution, span: int, key: str = "") -> str:
+        """A span of an input of an execution, or that it was made for, as people of the pipeline name it."""
+        wired = self._wired.get((e.node, e.piece))
+        calendar: Calendar = wired.calendar_of(key) if wired else NUMBERS
+        return calendar.say(span)
 
     @cached_property
     def _files(self) -> Mapping[tuple[str, str, str], str]:
@@ -118,7 +130,8 @@ class Causes:
         if span is not None:
             because = (tried[0] if tried else e).because.removeprefix("new span, ")
             detail = because if because.startswith("complete") else ""
-            yield _leaf(e, "span", f"span {span} arrived" + (f", {detail}" if detail else ""), spans=(span,))
+            text = f"span {self._say(e, span)} arrived" + (f", {detail}" if detail else "")
+            yield _leaf(e, "span", text, spans=(span,))
             return
         inputs = {
             key: [taken for taken in some if taken[0] is not None]
@@ -153,17 +166,17 @@ class Causes:
 
     def _arrival(self, e: Execution, before: Execution, change: Change) -> Cause:
         (number, version), (_, other) = e.ingredients["span"], before.ingredients["span"]
-        digests = f"(content {short(change.before)} -> {short(change.after)})"
+        digests, name = f"(content {short(change.before)} -> {short(change.after)})", self._say(e, number)
         if version != other:
-            text, kind = f"span {number} version {version} arrived {digests}", "version"
+            text, kind = f"span {name} version {version} arrived {digests}", "version"
         else:
-            text, kind = f"span {number} was changed in its place {digests}", "content"
+            text, kind = f"span {name} was changed in its place {digests}", "content"
         return _leaf(e, kind, text, spans=(number,), before=change.before, after=change.after)
 
     def _same_content(self, e: Execution, before: Execution) -> Iterator[Cause]:
         (number, version), (_, other) = e.ingredients["span"], before.ingredients["span"]
         if version != other:
-            text = f"span {number} version {version} arrived, with the content of version {other}"
+            text = f"span {self._say(e, number)} version {version} arrived, with the content of version {other}"
             yield _leaf(e, "version", text, spans=(number,))
 
     def _inputs(self, e: Execution, before: Execution | None, found: Iterable[Change]) -> Iterator[Cause]:
@@ -188,7 +201,7 @@ class Causes:
         first = some[0][0]
         spans = tuple(dict.fromkeys(c.span for c, _, _ in some if c.span is not None))
         digests = f" ({short(first.before)} -> {short(first.after)})" if kind == "changed" and len(some) == 1 else ""
-        what = _output_names(maker or other, some)
+        what = _output_names(maker or other, some, lambda span: self._say(e, span, first.name))
         left = "left the window" if spans else "no longer taken"
         text = f"{what} {left if kind == 'left' else kind}{digests}"
         if kind == "new" and before and maker and maker.id < before.id:
@@ -226,7 +239,8 @@ class Causes:
     def _left(self, e: Execution, spans: Sequence[int]) -> Iterator[Cause]:
         for left in e.left_out:
             if left.span in spans:
-                yield _leaf(e, "left out", f"span {left.span} {left.kind}: {left.why}", spans=(left.span,))
+                text = f"span {self._say(e, left.span)} {left.kind}: {left.why}"
+                yield _leaf(e, "left out", text, spans=(left.span,))
 
     def _accepted(self, e: Execution, before: Execution | None, spans: Sequence[int]) -> Iterator[Cause]:
         for r in self.history.requests(e.pipeline):
@@ -280,7 +294,7 @@ def _name(e: Execution) -> str:
 
 
 def _unversioned(e: Execution) -> str:
-    return e.key.partition(".v")[0]
+    return plain_key(e.key).partition(".v")[0]
 
 
 def _attempt(e: Execution, last: Execution) -> Cause:
@@ -298,7 +312,11 @@ def _again(e: Execution, done: Execution) -> Cause:
     return Cause(kind, e.because.partition("; ")[0], *_place(done), execution=e.id, against=done.id)
 
 
-def _output_names(maker: Execution | None, some: Sequence[tuple[Change, Artifact | None, Artifact | None]]) -> str:
+def _output_names(
+    maker: Execution | None,
+    some: Sequence[tuple[Change, Artifact | None, Artifact | None]],
+    say: Callable[[int], str],
+) -> str:
     """What the inputs are called where they were made: `transformed_examples of spans 1, 2 and transform_graph`."""
     names: dict[str, list[int]] = {}
     for change, new, old in some:
@@ -306,11 +324,11 @@ def _output_names(maker: Execution | None, some: Sequence[tuple[Change, Artifact
         outputs = maker.outputs if maker and artifact else {}
         found = (output for output, made in outputs.items() if artifact and any(a.id == artifact.id for a in made))
         names.setdefault(next(found, change.name), []).extend([] if change.span is None else [change.span])
-    return " and ".join(f"{name} of {_spans(of)}" if of else name for name, of in names.items())
+    return " and ".join(f"{name} of {_spans(of, say)}" if of else name for name, of in names.items())
 
 
-def _spans(numbers: Sequence[int]) -> str:
+def _spans(numbers: Sequence[int], say: Callable[[int], str]) -> str:
     if len(numbers) == 1:
-        return f"span {numbers[0]}"
+        return f"span {say(numbers[0])}"
     more = f" and {len(numbers) - _SHOWN} more" if len(numbers) > _SHOWN else ""
-    return f"spans {', '.join(map(str, numbers[:_SHOWN]))}{more}"
+    return f"spans {', '.join(map(say, numbers[:_SHOWN]))}{more}"

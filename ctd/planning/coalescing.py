@@ -19,7 +19,7 @@ from ctd.planning.resolve import Inputs, gather, of_made
 from ctd.planning.results import ABOUT_MODELS, Results
 from ctd.planning.windows import ON_ITS_WAY
 from ctd.specs.base import NodeSpec
-from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.pipeline import WiredPiece
 from ctd.specs.timing import TimedNode
 
 _LEAST = timedelta(seconds=10)
@@ -86,21 +86,22 @@ class Coalescing:
         if isinstance(take.select, EachSpan):
             return taken
         if (source.node, source.piece) in self._resolver.decided.by_span:
-            return self._but_backlog(wired, source, self._results.at_once.take(wired, key, number))
+            return self._but_backlog(wired, key, self._results.at_once.take(wired, key, number))
         made = next(self._results.of(source), None)
         if made is None:
             return taken
         stays.append(made)
         ready = Taken(made.output(source.output))
-        return of_made(take.select, ready) if isinstance(take.select, Window) else ready
+        return of_made(take.select, ready, wired.calendar_of(key)) if isinstance(take.select, Window) else ready
 
-    def _but_backlog(self, wired: WiredPiece, source: Source, taken: Taken | Held) -> Taken | Held:
+    def _but_backlog(self, wired: WiredPiece, key: str, taken: Taken | Held) -> Taken | Held:
         """A node that never ran waits for all spans that were there when the daemon came."""
         if self._history.latest(self._resolver.pipeline, *wired.id) is not None:
             return taken
+        source, say = wired.sources[key], wired.calendar_of(key).say
         backlog = self._world.backlog.get(self._resolver.root_of(source), frozenset())
         first = next((out for out in taken.left_out if out.kind == ON_ITS_WAY and out.span in backlog), None)
-        return Held(f"{source.node}: span {first.span} is on its way") if first else taken
+        return Held(f"{source.node}: span {say(first.span)} is on its way") if first else taken
 
     def _together(self, wired: WiredPiece, key: str, stays: list[Execution]) -> tuple[Artifact, ...]:
         """What an older result that is used was itself made of: a graph does not go with a newer schema."""

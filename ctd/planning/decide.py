@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from ctd.core.work import SourceFile
 from ctd.planning import effects
 from ctd.planning.asked import cancelled, distrusted, forgiven, hurried
 from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Subject, Wait
-from ctd.planning.reasons import what_changed
+from ctd.planning.reasons import Calendars, what_changed
 from ctd.planning.supersede import may_give_way, still_running
 from ctd.planning.world import World
 
@@ -46,6 +46,7 @@ class Wanted:
     span: int | None = None
     version: int | None = None
     files: tuple[SourceFile, ...] = ()
+    calendars: Calendars = field(default_factory=dict)  # of its inputs
 
 
 def decide(wanted: Wanted, world: World) -> Decision:
@@ -174,10 +175,11 @@ def _why(wanted: Wanted, tried: tuple[Execution, ...], world: World) -> str:
         return f"execution {done[-1].id} did this, but another came after it: done again"
     same_key = world.history.of_key(wanted.pipeline, s.node, s.piece, s.key)
     if same_key:
-        return what_changed(wanted.ingredients, same_key[-1])
+        return what_changed(wanted.ingredients, same_key[-1], wanted.calendars)
     if wanted.new:
         return wanted.new
-    return what_changed(wanted.ingredients, world.history.latest(wanted.pipeline, s.node, s.piece))
+    latest = world.history.latest(wanted.pipeline, s.node, s.piece)
+    return what_changed(wanted.ingredients, latest, wanted.calendars)
 
 
 def _is_latest(done: Execution, world: World) -> bool:

@@ -185,6 +185,7 @@ class Plan:
     alert_at: datetime | None = None  # when the next alert is due if nothing comes
     left_out: Mapping[Subject, tuple[LeftOut, ...]] = field(default_factory=dict)  # spans that windows go without
     unread: tuple[Unread, ...] = ()
+    notes: tuple[str, ...] = ()  # what is worth knowing besides
     backfills: tuple[Backfill, ...] = ()  # all that nobody took back, oldest first
     targets: Mapping[str, Standing] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()  # inputs of which not every span can be seen now: more may soon be there

@@ -18,6 +18,7 @@ from ctd.core.artifacts import Artifact, Artifacts, ArtifactType, Value
 from ctd.core.executions import Execution, Outcome, State
 from ctd.core.fingerprints import fingerprint
 from ctd.core.history import History
+from ctd.core.spans import plain_key
 from ctd.planning.decide import whole
 from ctd.planning.decisions import Plan, Run
 from ctd.planning.plan import plan
@@ -127,8 +128,8 @@ def _befores(history: History, pipeline: str, run: Run, outputs: Artifacts) -> I
     s = run.subject
     done = [e for e in history.of_place(pipeline, s.node, s.piece) if e.state is State.SUCCEEDED]
     if run.span is not None:
-        span_of = s.key.partition(".v")[0]
-        done = [e for e in done if e.key.partition(".v")[0] == span_of]
+        mine = plain_key(s.key).partition(".v")[0]
+        done = [e for e in done if plain_key(e.key).partition(".v")[0] == mine]
     if not done:
         return
     for output, made in outputs.items():

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
-from ctd.planning.reasons import changes
+from ctd.core.spans import plain_key
+from ctd.planning.reasons import Calendars, changes
 
 
 @dataclass(frozen=True)
@@ -74,17 +76,19 @@ def story(history: History, model: Artifact) -> dict[str, Any]:
         "trained": maker.started.isoformat(timespec="seconds") if maker else "",
         "code": ingredients.get("code", ""),
         "settings": ingredients.get("settings", {}),
-        "spans": [
-            {"span": s[0], "version": s[1], "content": e.ingredients.get("content", "")}
-            for e in spans(found.made)
-            for s in [e.ingredients["span"]]
-        ],
+        "spans": [_read(e) for e in spans(found.made)],
         "verdicts": [str(a.properties.get("reason", "")) for e in history.verdicts(model) for a in _results(e)],
         "made_by": [
             {"node": e.node, "piece": e.piece, "key": e.key, "execution": e.id, "fingerprint": e.fingerprint}
             for e in (step.execution for step in found.made)
         ],
     }
+
+
+def _read(e: Execution) -> dict[str, Any]:
+    number, version = e.ingredients["span"]
+    name = e.key.removeprefix("span-")
+    return {"span": number, "name": name, "version": version, "content": e.ingredients.get("content", "")}
 
 
 def _results(execution: Execution) -> Iterator[Artifact]:
@@ -107,13 +111,17 @@ def ancestors(history: History, of: Iterable[Execution], *, deep: bool = False) 
     return tuple(found.values())
 
 
-def reach(history: History, pipeline: str, span: int) -> Reach:
-    """Forward from a span: all that took what was made of it, and so on. Looking back at a model is no such taking."""
+def reach(history: History, pipeline: str, span: int, inputs: Collection[str] | None = None) -> Reach:
+    """Forward from a span: all that took what was made of it, and so on. Looking back at a model is no such taking.
+
+    `inputs` are the nodes that read such spans, where not all have numbers of one kind.
+    """
     reached: dict[int, Execution] = {}
     made: set[int] = set()
     for execution in history.of_pipeline(pipeline):
         taken = {i for key, ids in execution.inputs.items() if not _looks_back(history, execution, key) for i in ids}
-        if root_span(execution) == span or not made.isdisjoint(taken):
+        read = root_span(execution) == span and (inputs is None or execution.node in inputs)
+        if read or not made.isdisjoint(taken):
             reached[execution.id] = execution
             made.update(a.id for artifacts in execution.outputs.values() for a in artifacts)
     return Reach(span, tuple(reached.values()))
@@ -131,29 +139,37 @@ def root_span(execution: Execution) -> int | None:
     return said[0] if said else None
 
 
-def difference(old: Lineage, new: Lineage) -> tuple[Difference, ...]:
-    """Why the new model is another one than the old: every piece of work that differs, nearest to the model first."""
+def difference(
+    old: Lineage, new: Lineage, calendars: Mapping[tuple[str, str], Calendars] | None = None
+) -> tuple[Difference, ...]:
+    """Why the new model is another one than the old: every piece of work that differs, nearest to the model first.
+
+    `calendars` are those of the inputs of each piece, and of its own spans under no name.
+    """
+    calendars = calendars or {}
     fans = _fans(old.made) | _fans(new.made)
     before, after = _by_work(old.made, fans), _by_work(new.made, fans)
     found = []
     for work in [*after, *(w for w in before if w not in after)]:
         then, now = before.get(work), after.get(work)
         if then is None or now is None:
-            found.append(_only(then, now))
+            found.append(_only(then, now, calendars))
         elif then.id != now.id:
-            said = tuple(changes(now.ingredients, then.ingredients)) or ("done again on the same",)
+            whose = calendars.get((now.node, now.piece), {})
+            said = tuple(changes(now.ingredients, then.ingredients, whose)) or ("done again on the same",)
             found.append(Difference(now.node, now.piece, now.key, then.id, now.id, said))
     return tuple(found)
 
 
-def _only(then: Execution | None, now: Execution | None) -> Difference:
+def _only(then: Execution | None, now: Execution | None, calendars: Mapping[tuple[str, str], Calendars]) -> Difference:
     there = now or then
     assert there is not None  # noqa: S101 - the work was found in one of both lineages
     span = root_span(there)
     if span is None:
         said = "new" if now else "no longer used"
     else:
-        said = f"span {span} " + ("new" if now else "left the window")
+        calendar: Calendar = calendars.get((there.node, there.piece), {}).get("", NUMBERS)
+        said = f"span {calendar.say(span)} " + ("new" if now else "left the window")
     return Difference(there.node, there.piece, there.key, then.id if then else 0, now.id if now else 0, (said,))
 
 
@@ -168,7 +184,8 @@ def _fans(steps: Iterable[Step]) -> frozenset[tuple[str, str]]:
 def _by_work(steps: Iterable[Step], fans: frozenset[tuple[str, str]]) -> Mapping[tuple[str, str, str], Execution]:
     """Executions by what they are in a pipeline. A corrected version of a span is in the place of the one before."""
     done = [step.execution for step in steps]
-    return {(e.node, e.piece, e.key.partition(".v")[0] if (e.node, e.piece) in fans else ""): e for e in done}
+    of_span = {e.id: plain_key(e.key).partition(".v")[0] for e in done if (e.node, e.piece) in fans}
+    return {(e.node, e.piece, of_span.get(e.id, "")): e for e in done}
 
 
 def _step(history: History, execution: Execution) -> Step:

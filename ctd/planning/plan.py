@@ -8,6 +8,7 @@ from typing import Any
 
 from ctd.core.artifacts import Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
+from ctd.core.lookalikes import times_in_numbers
 from ctd.core.spans import Span
 from ctd.planning import canaries
 from ctd.planning.arrivals import late, silence, silent_from
@@ -59,6 +60,7 @@ class _Planner:
         self.alert_at: datetime | None = None
         self.left_out: dict[Subject, tuple[LeftOut, ...]] = {}
         self.unread: list[Unread] = []
+        self.notes: list[str] = []
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
         self.backfills = Backfills(spec.name, world.history)
@@ -96,6 +98,7 @@ class _Planner:
             self.alert_at,
             self.left_out,
             tuple(self.unread),
+            tuple(self.notes),
             self.backfills.progress(self.spec, self.decided),
             self.targets,
             frozenset(self.unseen),
@@ -124,6 +127,8 @@ class _Planner:
                     by_span[number] = decision
                     self.unseen |= set() if outputs_of(decision) else {wired.node}
         self._note_arrivals(wired, fact, by_span)
+        looks = times_in_numbers(self.spec.inputs[wired.node].pattern, list(reversed(by_span)))
+        self.notes += [f"{wired.node}: {'. '.join(looks)}"] if looks else []
         self.decided.by_span[wired.id] = by_span
         if fact is None or fact.problem or not spans:
             self.unseen.add(wired.node)
@@ -145,7 +150,7 @@ class _Planner:
                 old |= {number} if span.complete else set()
             else:
                 spans.append(span)
-                keys.setdefault(number, []).append(span_key(number, span.span.version))
+                keys.setdefault(number, []).append(span_key(node.calendar, number, span.span.version))
         self.backfills.keys[name] = keys
         if old:
             self.unread.append(self._unread(wired, tuple(sorted(old))))
@@ -184,7 +189,7 @@ class _Planner:
     def _incomplete(self, wired: WiredPiece, span: SpanFact) -> Decision:
         """A span that is not complete does not exist for windows; but one that was read before is not gone either."""
         number, version = span.span.number, span.span.version
-        subject = Subject(wired.node, wired.piece.name, span_key(number, version))
+        subject = Subject(wired.node, wired.piece.name, span_key(wired.calendar, number, version))
         if not (span.passing and self._was_read(subject, span)):
             return Wait(subject, span.because, until=span.ready_at, absent=True)
         policy = self.spec.inputs[wired.node].on_change
@@ -203,7 +208,7 @@ class _Planner:
         return any(e.state is State.SUCCEEDED for e in tried)
 
     def _root(self, wired: WiredPiece, span: SpanFact) -> Decision:
-        subject = Subject(wired.node, wired.piece.name, span_key(span.span.number, span.span.version))
+        subject = Subject(wired.node, wired.piece.name, span_key(wired.calendar, span.span.number, span.span.version))
         if not span.digest:
             return Wait(subject, f"reading {len(span.files)} files of {span.path} for their digest", busy=True)
         ingredients = self._identity(wired) | {
@@ -321,6 +326,7 @@ class _Planner:
                 note=inputs.note,
                 held_up=inputs.stuck,
                 span=span,
+                calendars=wired.calendars,
             ),
             self.world,
         )
@@ -332,7 +338,8 @@ class _Planner:
             root = self.resolver.root_of(wired.sources[key])
             disputed = sorted(self.decided.disputed.get(root, frozenset()).intersection(spans_of(artifacts)))
             if disputed:
-                because = f"{root}: span {disputed[0]} changed after it was read, so nothing new is made of it"
+                said = wired.calendar_of(key).say(disputed[0])
+                because = f"{root}: span {said} changed after it was read, so nothing new is made of it"
                 return Blocked(run.subject, because, failed=False)
         silent = self.decided.silent.get(wired.root or "")
         if silent and span is None:
@@ -406,7 +413,10 @@ class _Planner:
             return self._fan(wired)[span].subject.key
         if piece.target or isinstance(inputs, Held) or inputs is None:
             return piece.name
-        taken = [a for key, t in piece.takes.items() if t.triggers for a in inputs.artifacts.get(key, ())]
-        spans = sorted(set(spans_of(taken)))
-        about = spans_key(spans) if spans else next((f"{a.type.value.lower()} {a.label}" for a in taken), "")
+        taken = [(key, a) for key, t in piece.takes.items() if t.triggers for a in inputs.artifacts.get(key, ())]
+        # Spans that are numbered in another way than those of its root have no name among these.
+        mine = (a for key, a in taken if wired.calendar_of(key).unit is wired.calendar.unit)
+        spans = sorted(set(spans_of(mine)))
+        other = next((f"{a.type.value.lower()} {a.label}" for _, a in taken), "")
+        about = spans_key(wired.calendar, spans) if spans else other
         return " ".join(part for part in (piece.name, about) if part)

@@ -6,26 +6,31 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.executions import Execution
+from ctd.core.spans import span_name
+
+Calendars = Mapping[str, Calendar]
+"""How the spans of each input are numbered."""
 
 
-def span_key(number: int, version: int | None) -> str:
-    """`span-42`, `span-42.v2`."""
-    return f"span-{number}" + (f".v{version}" if version is not None else "")
+def span_key(calendar: Calendar, number: int, version: int | None) -> str:
+    """`span-42`, `span-42.v2`, `span-2026-11-29T23`."""
+    return f"span-{span_name(calendar, number, version)}"
 
 
-def spans_key(numbers: Sequence[int]) -> str:
+def spans_key(calendar: Calendar, numbers: Sequence[int]) -> str:
     """`span-42`, `spans 36..42 (7)`."""
     if len(numbers) == 1:
-        return f"span-{numbers[0]}"
-    return f"spans {min(numbers)}..{max(numbers)} ({len(numbers)})"
+        return f"span-{calendar.say(numbers[0])}"
+    return f"spans {calendar.say(min(numbers))}..{calendar.say(max(numbers))} ({len(numbers)})"
 
 
-def what_changed(new: Mapping[str, Any], last: Execution | None) -> str:
+def what_changed(new: Mapping[str, Any], last: Execution | None, calendars: Calendars) -> str:
     """The differences between the ingredients of this work and those of the execution before it."""
     if last is None:
         return "first run"
-    found = list(changes(new, last.ingredients))
+    found = list(changes(new, last.ingredients, calendars))
     if not found:
         return f"other work than execution {last.id}"
     return "; ".join(found[:4]) + (f"; and {len(found) - 4} more" if len(found) > 4 else "")
@@ -42,14 +47,14 @@ class Change:
     span: int | None = None  # of an input
 
 
-def changes(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[str]:
+def changes(new: Mapping[str, Any], old: Mapping[str, Any], calendars: Calendars) -> Iterator[str]:
     """Every difference between what two executions were made of, in words; spans of an input are told together."""
     found = list(differences(new, old))
     for change in found:
         if change.kind != "input" or change.span is None:
             yield said(change)
     for key in dict.fromkeys(c.name for c in found if c.kind == "input" and c.span is not None):
-        yield from _spans([c for c in found if (c.kind, c.name) == ("input", key)])
+        yield from _spans([c for c in found if (c.kind, c.name) == ("input", key)], calendars.get(key, NUMBERS))
 
 
 def said(change: Change) -> str:
@@ -99,7 +104,7 @@ def _input(key: str, taken: Sequence[Any], before: Sequence[Any]) -> Iterator[Ch
             yield Change("input", key, then.get(span), now.get(span), span)
 
 
-def _spans(found: Sequence[Change]) -> Iterator[str]:
+def _spans(found: Sequence[Change], calendar: Calendar) -> Iterator[str]:
     """`examples: span 4 new`, `examples: span 1 left the window`."""
     changed = [c for c in found if c.before is not None and c.after is not None]
     word_changed = "changed"
@@ -108,7 +113,8 @@ def _spans(found: Sequence[Change]) -> Iterator[str]:
     new, gone = [c for c in found if c.before is None], [c for c in found if c.after is None]
     for word, some in (("new", new), ("left the window", gone), (word_changed, changed)):
         if some:
-            shown = ", ".join(str(c.span) for c in some[:3]) + (f" and {len(some) - 3} more" if len(some) > 3 else "")
+            shown = calendar.said(c.span for c in some[:3] if c.span is not None)
+            shown += f" and {len(some) - 3} more" if len(some) > 3 else ""
             yield f"{some[0].name}: span {shown} {word}"
 
 

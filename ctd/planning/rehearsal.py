@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
+from ctd.core.calendars import Calendar
 from ctd.core.executions import State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
@@ -38,21 +39,24 @@ def rehearsal(spec: PipelineSpec, world: World, request: OperatorRequest) -> Reh
     supposed = replace(
         world,
         history=history,
-        spans={name: _as_read(fact, name, asked, history) for name, fact in world.spans.items()},
+        spans={name: _as_read(fact, name, spec, asked, history) for name, fact in world.spans.items()},
     )
     expected = (e for e in forecast(spec, supposed).expected if e.run.subject not in anyway)
     return Rehearsal(plan(spec, supposed), tuple(expected))
 
 
-def _as_read(fact: SpansFact, node: str, request: OperatorRequest, history: History) -> SpansFact:
+def _as_read(fact: SpansFact, node: str, spec: PipelineSpec, request: OperatorRequest, history: History) -> SpansFact:
     """The spans of an input, those that the request asks for with content: as it was when it was read, or new."""
-    return replace(fact, spans=tuple(_with_content(s, node, request, history) for s in fact.spans))
+    calendar = spec.inputs[node].calendar
+    return replace(fact, spans=tuple(_with_content(s, node, calendar, request, history) for s in fact.spans))
 
 
-def _with_content(span: SpanFact, node: str, request: OperatorRequest, history: History) -> SpanFact:
+def _with_content(
+    span: SpanFact, node: str, calendar: Calendar, request: OperatorRequest, history: History
+) -> SpanFact:
     number = span.span.number
     if span.digest or not span.complete or not request.covers(number):
         return span
-    read = history.of_key(request.pipeline, node, "", span_key(number, span.span.version))
+    read = history.of_key(request.pipeline, node, "", span_key(calendar, number, span.span.version))
     contents = [str(e.ingredients["content"]) for e in read if e.state is State.SUCCEEDED]
     return replace(span, digest=contents[-1] if contents else f"new {span.span.label}")

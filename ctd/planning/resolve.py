@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
 from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
 from ctd.planning.asked import accepted
@@ -68,7 +69,7 @@ class Resolver:
             case EachSpan():
                 return self._single(source, self.decided.by_span[source.node, source.piece][span])
             case PreviousSpan():
-                return self._previous(wired, source, span)
+                return self._previous(wired, key, span)
             case Alongside():
                 return self._alongside(wired, key, span)
             case LatestBlessed():
@@ -87,16 +88,17 @@ class Resolver:
             return Taken(outputs_of(decision).get(source.output, ()), note, bool(note))
         return Held(held(decision), status is Status.STUCK)
 
-    def _previous(self, wired: WiredPiece, source: Source, span: int) -> Taken | Held:
+    def _previous(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
         """What the source made for the newest span before it that is good: bad days are no measure of good ones.
 
         A validator is its own judge of that, so it goes from the oldest span to the newest.
         """
+        source, calendar = wired.sources[key], wired.calendar_of(key)
         place = (source.node, source.piece)
         decisions, gates = self._spans(place), [self._gate(wired)] if wired.piece.gate else []
         denied = self.denied.get(self.root_of(source), frozenset())
         for number in self.decided.before(place, span):
-            admission, why = admit(decisions[number], number, gates)
+            admission, why = admit(decisions[number], number, gates, calendar)
             if admission is Admission.LATER:
                 return Held(why)
             if admission is Admission.YES and number not in denied:
@@ -114,8 +116,9 @@ class Resolver:
         decisions, gates = self._spans((source.node, source.piece)), tuple(self.gates(wired, key))
         denied = self.denied.get(root, frozenset())
         notes: list[str] = []
+        calendar = wired.calendar_of(key)
         for number in sorted((n for n in decisions if n <= span and n not in denied), reverse=True):
-            admission, why = admit(decisions[number], number, gates)
+            admission, why = admit(decisions[number], number, gates, calendar)
             if admission is Admission.LATER:
                 return Held(why)
             if admission is Admission.YES:
@@ -177,12 +180,12 @@ class Resolver:
 
     def _window(self, wired: WiredPiece, key: str, select: Window) -> Taken | Held:
         source, patient = wired.sources[key], wired.piece.takes[key].triggers and self.settled is None
-        place = (source.node, source.piece)
+        place, calendar = (source.node, source.piece), wired.calendar_of(key)
         if place not in self.decided.by_span:
             taken = self._single(source, self.decided.single[place])
             if isinstance(taken, Held):
                 return taken
-            return of_made(select, taken)
+            return of_made(select, taken, calendar)
         decisions = self._spans(place)
         root = self.root_of(source)
         if not decisions and root in self.decided.problems:
@@ -190,7 +193,7 @@ class Resolver:
         denied = dict.fromkeys(self.denied.get(root, ()), "")  # the spec says so: no news
         shut_out = {**self.decided.late.get(root, {}), **denied}
         gates = self.gates(wired, key)
-        return window(select, decisions, source.output, gates, shut_out, patient=patient)
+        return window(select, decisions, source.output, gates, shut_out, calendar, patient=patient)
 
     def gates(self, wired: WiredPiece, key: str) -> Iterator[Gate]:
         """The validators of the spans that an input chooses from."""
@@ -206,12 +209,12 @@ class Resolver:
         return Gate(gate.node, gate.piece.gate, decisions, let_pass)
 
 
-def of_made(select: Window, taken: Taken) -> Taken | Held:
+def of_made(select: Window, taken: Taken, calendar: Calendar) -> Taken | Held:
     """A window over what one execution made, such as the transformed examples of many spans."""
     chosen = choose(select, taken.artifacts)
     numbers = {a.span or 0 for a in taken.artifacts}
     kept = Taken(chosen, taken.note, taken.stuck)
-    return complete(select, kept, [a.span or 0 for a in chosen], lambda n: n in numbers)
+    return complete(select, kept, [a.span or 0 for a in chosen], lambda n: n in numbers, calendar)
 
 
 def joined(parts: Iterable[str]) -> str:

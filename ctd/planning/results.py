@@ -84,7 +84,7 @@ class Results:
         versions = sorted(s.span for s in (fact.spans if fact else ()) if s.span.number == span and s.complete)
         content = None if wired.node == root else self._content(root, span)
         for version in reversed(versions):
-            key = span_key(span, version.version)
+            key = span_key(wired.calendar, span, version.version)
             for e in reversed(history.of_key(self.resolver.pipeline, *wired.id, key)):
                 done = e.state is State.SUCCEEDED and self.usable(e) and self.same_identity(wired, e)
                 if done and (wired.node == root or (content and content in self._made_of(e))):
@@ -154,7 +154,8 @@ class Results:
             if spans & denied:
                 return True
             out = (Admission.STOP, Admission.QUARANTINED)
-            return any(judge(gate, n)[0] in out for gate in self.resolver.gates(wired, key) for n in spans)
+            gates, calendar = self.resolver.gates(wired, key), wired.calendar_of(key)
+            return any(judge(gate, n, calendar)[0] in out for gate in gates for n in spans)
         makers = (history.maker(i) for i in e.inputs.get(key, ()))
         above = self.wired(source)
         return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)

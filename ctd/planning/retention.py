@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.calendars import Calendar
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.planning.canaries import trial
@@ -52,7 +53,7 @@ def _beyond(spec: PipelineSpec, history: History) -> Iterator[Collect]:
             keep = node.keep_of(output)
             if keep is not None:
                 live = [(e, a) for e in reversed(done) for a in e.output(output) if history.live(a)]
-                yield from _of_spans(keep, live) if keep.spans else _older(keep, live)
+                yield from _of_spans(keep, live, wired.calendar) if keep.spans else _older(keep, live)
 
 
 def _older(keep: Keep, live: Iterable[tuple[Execution, Artifact]]) -> Iterator[Collect]:
@@ -64,7 +65,7 @@ def _older(keep: Keep, live: Iterable[tuple[Execution, Artifact]]) -> Iterator[C
             yield Collect(artifact, execution, f"not of the newest {keep.newest} executions")
 
 
-def _of_spans(keep: Keep, live: list[tuple[Execution, Artifact]]) -> Iterator[Collect]:
+def _of_spans(keep: Keep, live: list[tuple[Execution, Artifact]], calendar: Calendar) -> Iterator[Collect]:
     """All but the newest results of each of the newest spans."""
     newest = sorted({a.span for _, a in live if a.span is not None}, reverse=True)[: keep.spans]
     by_age = sorted(live, key=lambda made: (made[1].version or 0, made[0].id), reverse=True)
@@ -74,7 +75,7 @@ def _of_spans(keep: Keep, live: list[tuple[Execution, Artifact]]) -> Iterator[Co
         if artifact.span not in newest:
             yield Collect(artifact, execution, f"not of the newest {keep.spans} spans")
         elif seen[artifact.span] > keep.versions:
-            yield Collect(artifact, execution, f"{keep.versions} newer of span {artifact.span}")
+            yield Collect(artifact, execution, f"{keep.versions} newer of span {calendar.say(artifact.span or 0)}")
 
 
 def _needed(spec: PipelineSpec, made: Plan, history: History, pushed: Mapping[str, int]) -> Iterator[int]:

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from ctd.core.artifacts import Artifact
+from ctd.core.calendars import NUMBERS, Calendar, span_in_key
 from ctd.core.executions import Execution, LeftOut
 from ctd.core.history import History
 from ctd.core.selectors import EachSpan, LooksBack, Window
-from ctd.core.spans import span_number
 from ctd.planning.causes import Cause, Causes
 from ctd.planning.decided import Status, outputs_of, status_of
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Subject, Wait
@@ -30,7 +29,7 @@ class CutOff:
 
     node: str
     output: str
-    span: int | None
+    span: str  # as people name it; nothing where it is of none
     made: int  # the execution that made it now
     before: int  # the execution that made the one that was taken
     digest: str
@@ -38,7 +37,7 @@ class CutOff:
     @property
     def said(self) -> str:
         """`examples of span 7 were made anew by execution 41, with the content that execution 12 made`."""
-        of = "" if self.span is None else f" of span {self.span}"
+        of = f" of span {self.span}" if self.span else ""
         content = f"the same content ({short(self.digest)}) as by execution {self.before}"
         return f"{self.output}{of} made anew by execution {self.made} with {content}: nothing follows"
 
@@ -91,7 +90,8 @@ class WhyNot:
                 current = now.get((artifact.span, artifact.digest))
                 made, before = (self.history.maker(a.id) if a else None for a in (current, artifact))
                 if current and made and before and made.id > done.id:
-                    yield CutOff(source.node, source.output, artifact.span, made.id, before.id, artifact.digest)
+                    span = "" if artifact.span is None else wired.calendar_of(key).say(artifact.span)
+                    yield CutOff(source.node, source.output, span, made.id, before.id, artifact.digest)
 
     def _made_now(self, place: _Place, output: str) -> dict[tuple[int | None, str], Artifact]:
         """What a source offers, by span and content."""
@@ -205,16 +205,18 @@ class WhyNot:
             root = next(w for w in self.spec.work if w.node == wired.root)
             absent = (d for d in self._decisions.get(root.id, ()) if isinstance(d, Wait) and d.absent)
             found += [LeftOut(number, "not complete", d.because) for d in absent if (number := _span_of(d)) is not None]
-        return tuple(map(left_out, found))
+        calendar = wired.calendar if wired else NUMBERS
+        return tuple(left_out(left, calendar) for left in found)
 
 
 def _cut_off(c: CutOff) -> Cause:
     return Cause("cut off", c.said, c.node, execution=c.made, against=c.before, before=c.digest, after=c.digest)
 
 
-def left_out(left: LeftOut) -> Cause:
+def left_out(left: LeftOut, calendar: Calendar) -> Cause:
     """A span that a window goes without."""
-    return Cause("left out", f"without span {left.span}, {left.kind}: {left.why}", name=left.kind, spans=(left.span,))
+    said = f"without span {calendar.say(left.span)}, {left.kind}: {left.why}"
+    return Cause("left out", said, name=left.kind, spans=(left.span,))
 
 
 def needs_approval(decision: Blocked) -> bool:
@@ -223,9 +225,8 @@ def needs_approval(decision: Blocked) -> bool:
 
 
 def _span_of(d: Decision) -> int | None:
-    with contextlib.suppress(ValueError):
-        return span_number(d.subject.key.partition(".v")[0])
-    return None
+    found = span_in_key(d.subject.key)
+    return found.number if found else None
 
 
 def _about(d: Decision, kind: str, said: str) -> Cause:

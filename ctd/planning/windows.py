@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from ctd.core.artifacts import Artifact
+from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
 from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Window
 from ctd.planning.decided import Held, Status, Taken, held, outputs_of, status_of
@@ -63,12 +64,13 @@ class _Found:
         return len(self.numbers) + len(self.pending)
 
 
-def window(
+def window(  # noqa: PLR0913 - all that a window depends on
     select: Window,
     decisions: Mapping[int, Decision],
     output: str,
     gates: Iterable[Gate],
     shut_out: Mapping[int, str],
+    calendar: Calendar,
     *,
     patient: bool,
 ) -> Taken | Held:
@@ -81,14 +83,15 @@ def window(
     for number in _candidates(select, decisions):
         if isinstance(select, Newest) and len(found) >= select.count:
             break
-        admission, why = admit(decisions[number], number, gates)
+        name = calendar.say(number)
+        admission, why = admit(decisions[number], number, gates, calendar)
         kind = _KINDS.get(admission, "")
         if number in shut_out and not isinstance(select, Pinned):
             reason = shut_out[number]
-            admission, why = Admission.QUARANTINED, f"left out span {number}: {reason}" if reason else ""
+            admission, why = Admission.QUARANTINED, f"left out span {name}: {reason}" if reason else ""
             kind = "late" if reason else "denied"
         if admission is not Admission.YES:
-            found.left_out.append(_left_out(number, kind, why, decisions[number]))
+            found.left_out.append(_left_out(number, name, kind, why, decisions[number]))
         match admission:
             case Admission.YES:
                 found.numbers.append(number)
@@ -108,19 +111,19 @@ def window(
     taken = Taken(in_order(found.artifacts), "; ".join(found.notes), found.stuck, tuple(found.left_out))
     # What is shut out is no gap, whether it has come or not: nobody waits for it.
     arrived = {*shut_out, *(n for n, d in decisions.items() if status_of(d) is not Status.ABSENT)}
-    return complete(select, taken, found.numbers, lambda n: n in arrived)
+    return complete(select, taken, found.numbers, lambda n: n in arrived, calendar)
 
 
-def _left_out(span: int, kind: str, why: str, decision: Decision) -> LeftOut:
+def _left_out(span: int, name: str, kind: str, why: str, decision: Decision) -> LeftOut:
     """What to record of a span that is not in the window; the reason without the span's name."""
     if kind == "denied":
         return LeftOut(span, kind, "`deny` of the spec names it")
-    for said in (f"left out span {span}: ", f"quarantined span {span}: ", f"span {span}: "):
+    for said in (f"left out span {name}: ", f"quarantined span {name}: ", f"span {name}: "):
         why = why.removeprefix(said)
     return LeftOut(span, kind, why or decision.because)
 
 
-def admit(decision: Decision, span: int, gates: Iterable[Gate]) -> tuple[Admission, str]:
+def admit(decision: Decision, span: int, gates: Iterable[Gate], calendar: Calendar) -> tuple[Admission, str]:
     """Whether a span may enter a window, by what its source and its validators say."""
     status = status_of(decision)
     if status is Status.ABSENT:
@@ -128,9 +131,9 @@ def admit(decision: Decision, span: int, gates: Iterable[Gate]) -> tuple[Admissi
     if status is Status.PENDING:
         return Admission.LATER, held(decision)
     if status is Status.STUCK:
-        return Admission.FAILED, f"left out span {span}: {held(decision)}"
+        return Admission.FAILED, f"left out span {calendar.say(span)}: {held(decision)}"
     for gate in gates:
-        admission, why = judge(gate, span)
+        admission, why = judge(gate, span, calendar)
         if admission is not Admission.YES:
             return admission, why
     return Admission.YES, ""
@@ -144,19 +147,21 @@ def choose(select: Window, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...
     return chosen[-select.count :] if isinstance(select, Newest) else chosen
 
 
-def complete(select: Window, taken: Taken, numbers: Iterable[int], arrived: Callable[[int], bool]) -> Taken | Held:
+def complete(
+    select: Window, taken: Taken, numbers: Iterable[int], arrived: Callable[[int], bool], calendar: Calendar
+) -> Taken | Held:
     """The window, if it has all that its selector asks for."""
     there = sorted(numbers)
     because = ""
     if isinstance(select, Pinned):
-        lacking = [str(n) for n in select.spans if n not in there]
+        lacking = [calendar.say(n) for n in select.spans if n not in there]
         if lacking:
             because = f"pinned span {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not there"
     elif len(taken.artifacts) < select.least:
         because = f"{len(taken.artifacts)} of {select.least} spans"
     elif select.consecutive:
-        gap = next((n for n in range(there[0], there[-1]) if not arrived(n)), None)
-        because = f"span {gap} has not arrived, and on_gap says wait" if gap is not None else ""
+        gap = calendar.gap(there[0], there[-1], arrived)
+        because = f"span {calendar.say(gap)} has not arrived, and on_gap says wait" if gap is not None else ""
     if not because:
         return taken
     return Held(f"{because}; {taken.note}" if taken.note else because, taken.stuck, left_out=taken.left_out)
@@ -181,7 +186,7 @@ def _candidates(select: Window, spans: Iterable[int]) -> Iterator[int]:
                     yield number
 
 
-def judge(gate: Gate, span: int) -> tuple[Admission, str]:
+def judge(gate: Gate, span: int, calendar: Calendar) -> tuple[Admission, str]:
     """Whether a gate lets a span pass, and why not."""
     decision = gate.decisions.get(span)
     if decision is None:
@@ -190,11 +195,11 @@ def judge(gate: Gate, span: int) -> tuple[Admission, str]:
     if status is Status.PENDING:
         return Admission.LATER, held(decision)
     if status is not Status.READY:
-        return Admission.FAILED, f"left out span {span}: {held(decision)}"
+        return Admission.FAILED, f"left out span {calendar.say(span)}: {held(decision)}"
     refused = [a for made in outputs_of(decision).values() for a in made if not a.blessed]
     if not refused or gate.policy == "warn" or span in gate.accepted:
         return Admission.YES, ""
-    why = f"span {span}: {gate.name}: {refused[0].properties.get('reason', 'anomalies')}"
+    why = f"span {calendar.say(span)}: {gate.name}: {refused[0].properties.get('reason', 'anomalies')}"
     if gate.policy == "block":
         return Admission.STOP, why
     return Admission.QUARANTINED, f"quarantined {why}"

@@ -11,11 +11,13 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import Field, PositiveInt, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
+from ctd.core.calendars import Calendar
 from ctd.core.completeness import CompleteRule, Manifest, Marker, Quiet, Renamed
 from ctd.core.selectors import EachSpan, Latest, LatestBlessed, Newest, Selector, Take
 from ctd.core.spans import SpanPattern
 from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.beam import BeamNode
+from ctd.specs.calendars import EachOf, FirstSpan, Often, Zone, calendar_of
 from ctd.specs.evaluator import EvaluatorSpec
 from ctd.specs.formats import FormatSpec
 from ctd.specs.infra import InfraValidatorSpec
@@ -23,7 +25,7 @@ from ctd.specs.inputs import Input, about_patterns, patterns_of
 from ctd.specs.targets import canary_piece
 from ctd.specs.transform import TransformSpec
 from ctd.specs.validation import ExampleValidatorSpec
-from ctd.specs.windows import ModuleNode, SpanNumber, WindowedNode
+from ctd.specs.windows import ModuleNode, WindowedNode
 
 _FILE_NAME = re.compile(r"(?!\.{1,2}$)[^/\x00-\x1f]{1,200}")
 
@@ -69,19 +71,30 @@ class ExampleGenSpec(FormatSpec):
     """Reads a span of data and writes it as tf.Examples, split by hash as TFX does, or as the data is split already."""
 
     runtime_only: ClassVar[frozenset[str]] = FormatSpec.runtime_only | {
-        "input", "complete", "start", "deny", "on_change", "max_lateness", "stale_after",
+        "input", "complete", "timezone", "every", "start", "deny", "on_change", "max_lateness", "stale_after",
     }  # fmt: skip
 
     kind: Literal["example_gen"]
     input: Input = Field(
-        description="where spans arrive: a path with {SPAN} or {YYYY}-{MM}-{DD}, and optionally {VERSION}; or such a "
-        "path for each split, {train: path, eval: path}"
+        description="where spans arrive: a path with {SPAN} or {YYYY}-{MM}-{DD}, and optionally {VERSION}; {HH} and "
+        "{mm} for hours and minutes, {YYYY}-{MM} for months, {GGGG}-W{WW} for weeks; or such a path for each split, "
+        "{train: path, eval: path}"
+    )
+    timezone: Zone | None = Field(
+        default=None,
+        description="whose clocks the times in `input` are read from, e.g. Europe/Berlin; what those clocks skip is no "
+        "gap. UTC if nothing is said",
+    )
+    every: Often | None = Field(
+        default=None,
+        description="how far apart spans are, e.g. 15m or 6h (of plain numbers, 3600), so that a window with "
+        "`on_gap: wait` knows a gap",
     )
     complete: Complete = Field(default=Complete(marker="_SUCCESS"), description="when a span is complete")
-    start: SpanNumber | None = Field(
+    start: FirstSpan = Field(
         default=None, description="spans before this one are not read until someone asks (`ctd backfill`)"
     )
-    deny: tuple[SpanNumber, ...] = Field(default=(), description="spans that are read, but enter no window")
+    deny: EachOf = Field(default=(), description="spans that are read, but enter no window; of a day, all its hours")
     on_change: Literal["new_version", "ignore", "fail"] = Field(
         default="new_version",
         description="when a span's content changes after it was read: read it anew, keep what was read, or stop",
@@ -103,6 +116,10 @@ class ExampleGenSpec(FormatSpec):
             hint = "Take it out: the paths of `input` say which file is in which split."
             said = [name for name in ("splits", "split_by") if getattr(self, name) is not None]
             complaints += tuple(Complaint(f"`{name}` beside an `input` by splits", hint, (name,)) for name in said)
+        try:
+            _ = self.calendar
+        except Complaint as complaint:
+            complaints += (complaint,)
         if complaints:
             raise Complaints(complaints)
         return self
@@ -116,6 +133,11 @@ class ExampleGenSpec(FormatSpec):
     def pattern(self) -> SpanPattern:
         """How spans are named: all patterns have the same tokens."""
         return next(iter(self.patterns.values()))
+
+    @cached_property
+    def calendar(self) -> Calendar:
+        """How spans are numbered, and which of them are to come."""
+        return calendar_of(self.pattern, self.timezone, self.every)
 
     @property
     def buckets(self) -> Mapping[str, int]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 from pydantic import Field, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.selectors import Alongside, Between, EachSpan, Latest, LooksBack, Pinned, PreviousSpan, Take, Window
 from ctd.specs.base import Complaint, Complaints, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.inputs import about_overlaps
 from ctd.specs.nodes import AnyNode, ExampleGenSpec
+from ctd.specs.numbering import about_calendars, in_numbers, root_of
 from ctd.specs.raw_examples import about_raw_examples
 
 _MAKERS: Mapping[T, tuple[str, ...]] = {
@@ -53,10 +55,16 @@ class WiredPiece:
     root: str | None  # the node whose spans it runs for, or whose spans reach it
     module: str | None
     gates: _Gates  # pieces whose verdicts on spans it heeds, by input
+    calendar: Calendar = NUMBERS  # how the spans of its root are numbered
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)  # and those that reach each input
 
     @property
     def id(self) -> tuple[str, str]:
         return self.node, self.piece.name
+
+    def calendar_of(self, key: str) -> Calendar:
+        """How the spans are numbered that reach an input."""
+        return self.calendars.get(key, self.calendar)
 
     @property
     def fan(self) -> str:
@@ -108,6 +116,11 @@ class PipelineSpec(Spec):
     def inputs(self) -> Mapping[str, ExampleGenSpec]:
         """The nodes that read spans from storage."""
         return {name: node for name, node in self.nodes.items() if isinstance(node, ExampleGenSpec)}
+
+    @cached_property
+    def calendars(self) -> Mapping[str, Calendar]:
+        """By node, how the spans are numbered that it works on."""
+        return {w.node: w.calendar for w in reversed(self.work)}
 
     @property
     def modules(self) -> tuple[str, ...]:
@@ -166,6 +179,9 @@ class _Wiring:
 
     def order(self) -> tuple[WiredPiece, ...]:
         sources = {id_: self._sources(id_) for id_ in self.pieces}
+        self._check()
+        for id_ in sources:
+            self._say_in_numbers(id_, self._calendars(id_, sources))
         self._check()
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
@@ -270,26 +286,51 @@ class _Wiring:
                     id_[0],
                 )
         if isinstance(node, ExampleGenSpec):
-            return WiredPiece(id_[0], piece, sources, True, id_[0], None, {})
+            return WiredPiece(id_[0], piece, sources, True, id_[0], None, {}, node.calendar)
         module = self._module(id_[0], piece)
         root = above[fans[0]].root if fans else (roots[0] if roots else None)
+        calendars = {key: source.calendar for key, source in above.items() if source.root}
+        own = self.spec.inputs[root].calendar if root else NUMBERS
         for key, source in above.items():
             self._check_denied(id_[0], piece.takes[key], source.root)
-        return WiredPiece(id_[0], piece, sources, bool(fans), root, module, gates)
+        return WiredPiece(id_[0], piece, sources, bool(fans), root, module, gates, own, calendars)
+
+    def _calendars(
+        self, id_: tuple[str, str], sources: Mapping[tuple[str, str], Mapping[str, Source]]
+    ) -> Mapping[str, Calendar]:
+        """How the spans are numbered that reach each input of a piece."""
+        above = {place: {key: (s.node, s.piece) for key, s in mine.items()} for place, mine in sources.items()}
+        inputs = self.spec.inputs
+        roots = {
+            key: next((node for node, _ in root_of((s.node, s.piece), above, self.pieces) if node in inputs), "")
+            for key, s in sources[id_].items()
+        }
+        return {key: inputs[root].calendar for key, root in roots.items() if root}
+
+    def _say_in_numbers(self, id_: tuple[str, str], calendars: Mapping[str, Calendar]) -> None:
+        """Let windows have the numbers of the spans that they choose from, whatever they are written as."""
+        name, piece = id_[0], self.pieces[id_]
+        for complaint in about_calendars(name, piece, calendars):
+            self._complain(str(complaint), complaint.hint, *map(str, complaint.at))
+        try:
+            self.pieces[id_] = in_numbers(piece, calendars)
+        except Complaint as complaint:
+            self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
 
     def _check_denied(self, node: str, take: Take, root: str | None) -> None:
         """Windows that can never fill, since the spec itself denies what they ask for."""
         denied = set(self.spec.inputs[root].deny) if root else set()
+        calendar = self.spec.inputs[root].calendar if root else NUMBERS
         match take.select:
             case Pinned(spans) if denied.intersection(spans):
-                said = ", ".join(map(str, sorted(denied.intersection(spans))))
+                said = calendar.said(sorted(denied.intersection(spans)))
                 message = f"nodes.{node} pins span {said}, which nodes.{root} denies: it would wait for ever"
                 hint = f"Take {said} out of `deny` of {root}, or out of `pinned`."
                 self._complain(message, hint, node, "window")
             case Between(int(first), int(last), least):
                 left = last - first + 1 - sum(first <= span <= last for span in denied)
                 if left < least:
-                    among = f"{first}..{last}, of which nodes.{root} leaves {left} undenied"
+                    among = f"{calendar.say(first)}..{calendar.say(last)}, of which nodes.{root} leaves {left} undenied"
                     message = f"nodes.{node} needs {least} of the spans {among}: it would wait for ever"
                     hint = f"Take spans out of `deny` of {root}, lower `min_spans`, or make the window longer."
                     self._complain(message, hint, node, "window")

@@ -40,7 +40,7 @@ class Run:
 
     @property
     def work(self) -> str:
-        """`trainer spans 19783..19784 (2)`, `evaluator.verdict model #7`."""
+        """`trainer spans 2024-03-01..2024-03-02 (2)`, `evaluator.verdict model #7`."""
         return work(self.node, self.piece, self.key)
 
     @property

@@ -56,7 +56,7 @@ def test_the_daemon_is_small_answers_while_a_node_trains_and_has_no_tensorflow(
 ) -> None:
     with site.standing_still():
         write_day(site.root / "data", DAY + timedelta(days=1))
-        daemon.wait_for("execution started", node="trainer", attempt=1, key="spans 19783..19784 (2)")
+        daemon.wait_for("execution started", node="trainer", attempt=1, key="spans 2024-03-01..2024-03-02 (2)")
         site.until("trainer", "running")
         loaded = Path(f"/proc/{daemon.process.pid}/maps").read_text()
         assert "tensorflow" not in loaded
@@ -70,7 +70,7 @@ def test_a_second_span_runs_what_it_affects_and_meets_the_blessed_model(
     eventually("the server answers with version 2", lambda: version_of(server, "taxi") == 2)
     started = [e for e in daemon.events if e["event"] == "execution started"]
     assert sum(e["node"] == "schema" for e in started) == 1
-    assert [e["key"] for e in started if e["node"] == "examples"] == ["span-19783.v1", "span-19784.v1"]
+    assert [e["key"] for e in started if e["node"] == "examples"] == ["span-2024-03-01.v1", "span-2024-03-02.v1"]
     verdict = [e for e in daemon.events if e["event"] == "execution ended" and e.get("piece") == "verdict"][-1]
     assert "baseline" in verdict["result"]
 
@@ -116,13 +116,13 @@ def test_the_same_bytes_again_are_no_new_work(site: Site, server: Server, daemon
 
     def looked() -> dict[str, str]:
         said = {d["key"]: d["action"] for d in site.ask("/plan/taxi")["decisions"] if d["node"] == "examples"}
-        return said if "span-19786.v1" in said else {}
+        return said if "span-2024-03-04.v1" in said else {}
 
     assert eventually("a look at the pipeline after the event", looked) == {
-        "span-19783.v1": "reuse",
-        "span-19784.v1": "reuse",
-        "span-19785.v1": "wait",
-        "span-19786.v1": "wait",
+        "span-2024-03-01.v1": "reuse",
+        "span-2024-03-02.v1": "reuse",
+        "span-2024-03-03.v1": "wait",
+        "span-2024-03-04.v1": "wait",
     }
     assert sum(e["event"] == "execution started" for e in daemon.events) == before
 

@@ -15,7 +15,6 @@ from tests.e2e.site import DAY, Daemon, Site, eventually
 pytestmark = pytest.mark.e2e
 
 BAD, WORSE = DAY + timedelta(days=1), DAY + timedelta(days=2)
-FIRST = 19783  # days since 1970 of DAY
 
 SPEC = """\
 pipeline: taxi
@@ -59,39 +58,39 @@ def verdicts(daemon: Daemon) -> list[dict[str, Any]]:
 
 def test_a_refused_day_is_left_out_with_its_reason_and_the_rest_goes_on(site: Site, daemon: Daemon) -> None:
     write_day(site.root / "data", DAY, trips=600)
-    eventually("the first day is trained on", lambda: trained_on(daemon) == [f"span-{FIRST}"])
+    eventually("the first day is trained on", lambda: trained_on(daemon) == [f"span-{DAY}"])
     write_day(site.root / "data", BAD, trips=600, bad="outliers")
     write_day(site.root / "data", WORSE, trips=600, bad="outliers")
     eventually("all three were judged", lambda: len(verdicts(daemon)) == 3)
     good, *bad = verdicts(daemon)
     assert good["result"].startswith("no anomalies; warning: split train: trip_miles: `feature.num_stats.mean < 0.5`")
     assert all("rides are affordable" in e["result"] or "fare: Out-of-range" in e["result"] for e in bad)
-    waits = site.until("transform", "up to date", because=f"quarantined span {FIRST + 1}: validator: split")
-    assert f"quarantined span {FIRST + 2}" in waits["because"]
-    assert trained_on(daemon) == [f"span-{FIRST}"]
+    waits = site.until("transform", "up to date", because=f"quarantined span {BAD}: validator: split")
+    assert f"quarantined span {WORSE}" in waits["because"]
+    assert trained_on(daemon) == [f"span-{DAY}"]
 
 
 def test_an_accepted_day_is_trained_on_and_who_said_so_is_shown(site: Site, daemon: Daemon) -> None:
     site.ctd("accept", "taxi", str(BAD), ok=(2,))  # a reason must be given
     said = site.ctd("accept", "taxi", str(BAD), "--reason", "a marathon, fares were real")
-    assert f"span-{FIRST + 1}.v1 is accepted although taxi validator refused it" in said
-    eventually("the accepted day is in", lambda: trained_on(daemon)[1:] == [f"spans {FIRST}..{FIRST + 1} (2)"])
+    assert f"span-{BAD}.v1 is accepted although taxi validator refused it" in said
+    eventually("the accepted day is in", lambda: trained_on(daemon)[1:] == [f"spans {DAY}..{BAD} (2)"])
     because = site.until("transform", "up to date")["because"]
-    assert f"quarantined span {FIRST + 1}" not in because
-    assert f"quarantined span {FIRST + 2}" in because, "the other one was not accepted"
+    assert f"quarantined span {BAD}" not in because
+    assert f"quarantined span {WORSE}" in because, "the other one was not accepted"
     explained = site.ctd("explain", "taxi")
     assert "accept" in explained
     assert "a marathon, fares were real" in explained
     site.ctd("accept", "taxi", str(BAD), "--reason", "again", ok=(1,))  # it is in already
-    lineage = json.loads(site.ctd("lineage", "taxi", "--span", str(FIRST + 1), "--json"))
+    lineage = json.loads(site.ctd("lineage", "taxi", "--span", str(BAD), "--json"))
     assert any("trainer" in json.dumps(step) for step in lineage.values())
 
 
 def test_a_corrected_day_gets_in_by_itself(site: Site, daemon: Daemon) -> None:
     write_day(site.root / "data", WORSE, trips=600, version=2)
-    eventually("all three days are in", lambda: trained_on(daemon)[2:] == [f"spans {FIRST}..{FIRST + 2} (3)"])
+    eventually("all three days are in", lambda: trained_on(daemon)[2:] == [f"spans {DAY}..{WORSE} (3)"])
     assert "quarantined" not in site.until("transform", "up to date")["because"]
-    assert verdicts(daemon)[-1]["key"] == f"span-{FIRST + 2}.v2"
+    assert verdicts(daemon)[-1]["key"] == f"span-{WORSE}.v2"
 
 
 def test_the_acceptance_outlives_the_daemon_and_is_of_what_was_found_only(site: Site, daemon: Daemon) -> None:
@@ -100,5 +99,5 @@ def test_the_acceptance_outlives_the_daemon_and_is_of_what_was_found_only(site: 
         site.until("trainer", "up to date")
         assert not [e for e in again.events if e["event"] == "execution started"]
         write_day(site.root / "data", BAD, trips=600, version=2, bad="outliers", missing=0.3)
-        waits = site.until("transform", "up to date", "waiting", because=f"quarantined span {FIRST + 1}: validator")
+        waits = site.until("transform", "up to date", "waiting", because=f"quarantined span {BAD}: validator")
         assert "split" in waits["because"]

@@ -131,7 +131,7 @@ def test_a_misspelt_command_is_answered_with_the_one_meant(ctd: Cli) -> None:
         pytest.param(["accept", "taxi", "3"], "needs a reason", id="accept without reason"),
         pytest.param(["run-now", "taxi", "--again"], "--again is for one NODE", id="again of everything"),
         pytest.param(["backfill", "taxi"], "name the first and the last span", id="no range"),
-        pytest.param(["backfill", "taxi", "3", "4.v2"], "'4.v2' is no span", id="no span"),
+        pytest.param(["backfill", "taxi", "3", "4.v2"], "'4.v2' is no span but a version", id="no span"),
         pytest.param(["backfill", "taxi", "2026-03-02", "2026-03-01"], "swap them", id="backwards"),
         pytest.param(["backfill", "taxi", "1", "2", "--stop"], "--stop takes only", id="stop of a range"),
         pytest.param(["backfill", "taxi", "1", "2", "--dry-run"], "taxi reads no spans", id="no spans"),
@@ -217,10 +217,10 @@ def test_a_backfill_can_be_rehearsed_without_a_daemon(ctd: Cli) -> None:
     head, *rows = said.out.splitlines()
     assert head == "taxi 2026-03-01..2026-03-04, 4 spans, oldest first: 8 would run"
     assert [row.split("  ")[1].strip() for row in rows] == [
-        "examples span-20513 to span-20516 (4)", "statistics span-20513 to span-20516 (4)",
+        "examples span-2026-03-01 to span-2026-03-04 (4)", "statistics span-2026-03-01 to span-2026-03-04 (4)",
     ]  # fmt: skip
     view = ctd.json("backfill", "taxi", "2026-03-03", "2026-03-04", "--dry-run")
-    assert [e["key"] for e in view["forecast"]] == ["span-20516", "span-20515"] * 2
+    assert [e["key"] for e in view["forecast"]] == ["span-2026-03-04", "span-2026-03-03"] * 2
     assert tree(ctd.root) == before
     plan = ctd("plan").out
     assert "4 spans before 2026-03-05 are not read (start); `ctd backfill taxi 2026-03-01 2026-03-04` reads" in plan
@@ -381,3 +381,47 @@ def test_variables_say_what_flags_do_not(ctd: Cli, monkeypatch: pytest.MonkeyPat
     (ctd.root / "elsewhere").mkdir()
     assert ctd.json("status")["pipelines"] == []
     assert len(ctd.json("status", "--specs", "specs")["pipelines"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "arguments", "said"),
+    [
+        ("{SPAN}", ["plan", "--with-span", "2026-03-01"], "2026-03-01 is a day, but these spans have numbers ({SPAN})"),
+        ("{SPAN}", ["backfill", "taxi", "2026-03-01", "2026-03-02", "--dry-run"], "is a day, but these spans have"),
+        ("{SPAN}", ["lineage", "taxi", "--span", "2026-03-01T23"], "is an hour, but these spans have numbers"),
+        ("{YYYY}/{MM}/{DD}/{HH}", ["plan", "--with-span", "2026-03-01"], "is a day, and one hour is asked for"),
+        ("{YYYY}/{MM}/{DD}/{HH}", ["plan", "--with-span", "2026-03-01T25"], "no such time as 2026-03-01T25"),
+        (
+            "{YYYY}/{MM}/{DD}/{HH}",
+            ["lineage", "taxi", "--span", "2026-03-01"],
+            "such as 2026-03-01T00, the first of it",
+        ),
+        (
+            "{YYYY}/{MM}/{DD}/{HH}",
+            ["backfill", "taxi", "2026030123", "2026030123", "--dry-run"],
+            "2026030123 is no hour",
+        ),
+        ("{YYYY}-{MM}-{DD}", ["backfill", "taxi", "2026-03-01T00", "2026-03-02", "--dry-run"], "these spans are days"),
+    ],
+)
+def test_a_span_of_another_kind_than_the_input_has_is_an_error_that_says_so(
+    ctd: Cli, pattern: str, arguments: list[str], said: str
+) -> None:
+    node = f"{{{{kind: example_gen, input: '../data/{pattern.replace('{', '{{').replace('}', '}}')}'}}}}"
+    ctd.pipeline("taxi", f"pipeline: taxi\nnodes: {{{{examples: {node}, statistics: {{{{kind: statistics_gen}}}}}}}}\n")
+    (ctd.root / "data").mkdir()
+    answer = ctd(*arguments)
+    assert answer.code == 2
+    assert said in answer.err
+
+
+def test_numbers_that_look_like_hours_are_warned_of_at_their_line(ctd: Cli) -> None:
+    node = "{{kind: example_gen, input: '../data/{{SPAN:10}}'}}"
+    ctd.pipeline("taxi", f"pipeline: taxi\nnodes: {{{{examples: {node}, statistics: {{{{kind: statistics_gen}}}}}}}}\n")
+    for hour in ("2026112923", "2026113000"):
+        (ctd.root / "data" / hour).mkdir(parents=True)
+    answer = ctd("validate")
+    assert answer.code == 0
+    assert "taxi.yaml:2" in answer.out
+    assert "warning: span 2026113000 looks like an hour, 2026-11-30T00" in answer.out
+    assert "{YYYY}{MM}{DD}{HH}" in answer.out

@@ -9,9 +9,9 @@ import pytest
 from planning_world import NODES, TWO, Bench, pipeline
 
 from ctd.api.requests import RequestForm
+from ctd.core.calendars import span_ref
 from ctd.core.errors import NotFound
 from ctd.core.history import History
-from ctd.core.spans import Span, span_of
 from ctd.core.timing import SystemClock
 from ctd.daemon.lock import locked
 from ctd.daemon.offline import rehearse, supposing
@@ -136,7 +136,7 @@ def test_a_file_can_be_supposed_without_saving_it_and_means_what_it_would_mean_i
     edited = tmp_path / "drafts/of/mine/edited.yaml"
     edited.write_text(spec + "  statistics: {kind: statistics_gen}\n")
     settings = Settings.resolve({"specs": str(tmp_path / "specs")}, {})
-    found = supposing(settings, None, file=edited, spans=[Span(8)])
+    found = supposing(settings, None, file=edited, spans=[span_ref("8")])
     assert [(e.node, e.key, e.seconds) for e in found.forecast] == [
         ("examples", "span-8", None),
         ("examples", "span-7", None),
@@ -148,7 +148,7 @@ def test_a_file_can_be_supposed_without_saving_it_and_means_what_it_would_mean_i
 
 def keys(bench: Bench, *said: str, node: str = "") -> list[tuple[str, str]]:
     """What would run of inputs if these spans arrived."""
-    supposed = with_spans(bench.spec, bench.world(), [span_of(text) for text in said], node)
+    supposed = with_spans(bench.spec, bench.world(), [span_ref(text) for text in said], node)
     found = (e.run.subject for e in forecast(bench.spec, supposed).expected)
     return sorted((s.node, s.key) for s in found if s.node in bench.spec.inputs)
 

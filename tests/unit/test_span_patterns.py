@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctd.core.spans import PatternError, Span, SpanPattern, day_of, hidden, number_of
+from ctd.core.spans import PatternError, Span, SpanPattern, hidden
 
 
 def read(pattern: str, path: str) -> Span | None:
@@ -85,8 +85,19 @@ def test_a_pattern_has_a_fixed_base_and_a_root(pattern: str, base: str, names: l
         ("/d/{SPAN}-{SPAN}", "{SPAN} occurs 2 times", "once"),
         ("/d/{YYYY}/{YYYY}-{MM}-{DD}", "{YYYY} occurs 2 times", "once"),
         ("/d/{SPAN}/{YYYY}-{MM}-{DD}", "exclude each other", "A date is the span"),
-        ("/d/{YYYY}-{MM}", "lacks {DD}", "all of"),
-        ("/d/{DD}", "lacks {YYYY} and {MM}", "all of"),
+        ("/d/{SPAN}/{HH}", "exclude each other", "{HH} besides for hours"),
+        ("/d/{YYYY}-{MM}-{DD}/{SPAN}", "exclude each other", "{HH} besides for hours"),
+        ("/d/{YYYY}", "lacks {MM}", "for months"),
+        ("/d/{YYYY}-{DD}", "lacks {MM}", "for days"),
+        ("/d/{DD}", "lacks {YYYY} and {MM}", "for days"),
+        ("/d/{HH}", "lacks {YYYY} and {MM} and {DD}", "for hours"),
+        ("/d/{YYYY}-{MM}-{DD}/{mm}", "lacks {HH}", "for minutes"),
+        ("/d/{YYYY}-{MM}/{HH}", "lacks {DD}", "for hours"),
+        ("/d/{YYYY}-W{WW}", "{GGGG} and {WW} are a week", "for weeks"),
+        ("/d/{GGGG}-W{WW}/{DD}", "{GGGG} and {WW} are a week", "for weeks"),
+        ("/d/{GGGG}", "lacks {WW}", "for weeks"),
+        ("/d/{HH:2}", "has 2 digits anyway", "{HH}"),
+        ("/d/{hh}", "{hh} is no token", "Did you mean {HH}?"),
         ("/d/{VERSION}", "needs a span or a date", "{SPAN}"),
         ("/d/{span}", "{span} is no token", "Did you mean {SPAN}?"),
         ("/d/{DAY}", "{DAY} is no token", "The tokens are"),
@@ -149,10 +160,52 @@ def test_spans_are_named_by_number_or_by_day() -> None:
 
 
 @given(st.dates())
-def test_a_day_survives_the_way_to_a_number_and_back(day: date) -> None:
-    assert day_of(number_of(day)) == day
+def test_a_day_is_the_days_since_1970_and_survives_the_way_to_a_path_and_back(day: date) -> None:
+    number = (day - date(1970, 1, 1)).days
     pattern = SpanPattern.parse("/d/{YYYY}/x{MM}.{DD}")
-    assert read(pattern.text, pattern.path_of(Span(number_of(day)))) == Span(number_of(day))
+    assert read(pattern.text, pattern.path_of(Span(number))) == Span(number)
+    assert pattern.say(Span(number)) == day.isoformat()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "number", "name"),
+    [
+        pytest.param("{YYYY}/{MM}/{DD}/{HH}", "1970/01/01/05", 5, "1970-01-01T05", id="hours over four levels"),
+        pytest.param("{YYYY}-{MM}-{DD}T{HH}", "2026-11-29T23", 498_887, "2026-11-29T23", id="an hour of ours"),
+        pytest.param(
+            "dt={YYYY}-{MM}-{DD}/hour={HH}", "dt=1969-12-31/hour=23", -1, "1969-12-31T23", id="as Hive has it"
+        ),
+        pytest.param(
+            "trips-{YYYY}{MM}{DD}{HH}.csv", "trips-2026112923.csv", 498_887, "2026-11-29T23", id="a file's name"
+        ),
+        pytest.param("{YYYY}-{MM}-{DD}T{HH}{mm}", "1970-01-01T0115", 75, "1970-01-01T01:15", id="minutes"),
+        pytest.param("{YYYY}-{MM}", "1970-02", 1, "1970-02", id="months"),
+        pytest.param("{GGGG}-W{WW}", "1970-W02", 1, "1970-W02", id="weeks: the first holds 1970-01-01"),
+        pytest.param("{GGGG}W{WW}", "2020W53", 2661, "2020-W53", id="a year of 53 weeks"),
+    ],
+)
+def test_hours_minutes_weeks_and_months_are_consecutive_from_1970(
+    pattern: str, path: str, number: int, name: str
+) -> None:
+    parsed = SpanPattern.parse(f"/d/{pattern}")
+    assert read(parsed.text, f"/d/{path}") == Span(number)
+    assert parsed.path_of(Span(number)) == f"/d/{path}"
+    assert parsed.say(Span(number)) == name
+
+
+@pytest.mark.parametrize(
+    ("pattern", "path", "message"),
+    [
+        ("{YYYY}-{MM}-{DD}T{HH}", "2026-11-29T24", "there is no hour 2026-11-29T24"),
+        ("{YYYY}-{MM}-{DD}T{HH}-{mm}", "2026-11-29T23-60", "there is no minute 2026-11-29T23:60"),
+        ("{YYYY}-{MM}", "2026-13", "there is no month 2026-13"),
+        ("{GGGG}-W{WW}", "2026-W54", "there is no week 2026-W54"),
+        ("{GGGG}-W{WW}", "2026-W00", "there is no week 2026-W00"),
+    ],
+)
+def test_a_time_that_never_was_is_refused(pattern: str, path: str, message: str) -> None:
+    with pytest.raises(PatternError, match=message):
+        read(f"/d/{pattern}", f"/d/{path}")
 
 
 LITERAL = st.text(st.characters(exclude_characters="/{}*?\0", exclude_categories=["Cs", "Nd"]), max_size=5)

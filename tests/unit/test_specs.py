@@ -110,7 +110,15 @@ def test_a_good_spec_says_what_it_says(folders: Path) -> None:
 
 def test_a_node_survives_the_way_to_a_worker_and_back(folders: Path) -> None:
     taxi = load_pipeline(folders / "specs/taxi.yaml")
-    for node in taxi.nodes.values():
+    hours = (
+        "{kind: example_gen, input: '/d/{YYYY}/{MM}/{DD}/{HH}', timezone: Europe/Berlin, every: 6h, deny: [2026-11-29]}"
+    )
+    window = "{kind: schema_gen, inputs: {statistics: s}, window: {first: 2026-11-29, last: 2026-11-30T12}}"
+    pinned = "{kind: schema_gen, inputs: {statistics: s}, window: {pinned: [2026-11-28, 42]}}"
+    text = f"pipeline: p\nnodes: {{e: {hours}, s: {{kind: statistics_gen}}, a: {window}, b: {pinned}}}\n"
+    (folders / "specs/hours.yaml").write_text(text)
+    timed = load_pipeline(folders / "specs/hours.yaml")
+    for node in (*taxi.nodes.values(), *timed.nodes.values()):
         assert type(node).model_validate(json.loads(json.dumps(node.model_dump(mode="json")))) == node
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ctd.core.selectors import Between, Newest, Pinned, Selector
 from ctd.specs.load import load_pipeline
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import SpecProblems
@@ -228,9 +229,7 @@ def test_a_range_whose_spans_are_denied_is_refused_where_it_can_never_fill(tmp_p
 
 
 def test_dates_name_spans_in_windows(tmp_path: Path) -> None:
-    spec = load(tmp_path, STATS + "  schema: {kind: schema_gen, window: {first: 1970-01-02, last: 1970-01-05}}\n")
-    (piece,) = spec.nodes["schema"].pieces()
-    assert str(piece.takes["statistics"].select) == "spans 1..4"
+    assert window_of(tmp_path, "{YYYY}{MM}{DD}", "first: 1970-01-02, last: 1970-01-05") == Between(1, 4)
 
 
 SERVING = """\
@@ -331,3 +330,119 @@ def test_what_a_verdict_means_is_no_part_of_it(tmp_path: Path) -> None:
         for policy in ("block", "quarantine")
     ]
     assert settings[0] == settings[1]
+
+
+def window_of(tmp_path: Path, pattern: str, window: str, more: str = "", node: str = "") -> Selector:
+    """What a schema_gen takes that has this window, over spans of this pattern."""
+    head = HEAD.replace('input: "/d/{SPAN}"', f'input: "/d/{pattern}"{more}')
+    spec = load(tmp_path, STATS + f"  schema: {{kind: schema_gen, window: {{{window}}}{node}}}\n", head)
+    (wired,) = (w for w in spec.work if w.node == "schema")
+    return wired.piece.takes["statistics"].select
+
+
+HOURS = "{YYYY}/{MM}/{DD}/{HH}"
+NOON = 498_864 + 12  # 2026-11-29T12
+
+
+@pytest.mark.parametrize(
+    ("pattern", "window", "select"),
+    [
+        (HOURS, "first: 2026-11-29T12", Between(NOON, None)),
+        (HOURS, "first: 2026-11-29 12, last: 2026-11-29T13", Between(NOON, NOON + 1)),
+        (HOURS, "first: 2026-11-29, last: 2026-11-29", Between(NOON - 12, NOON + 11)),
+        (HOURS, "last: 498876", Between(None, NOON)),
+        (HOURS, "pinned: [2026-11-29T12, 498877]", Pinned((NOON, NOON + 1))),
+        (HOURS, "pinned: [2026-11-29]", Pinned(tuple(range(NOON - 12, NOON + 12)))),
+        ("{YYYY}-{MM}-{DD}", "first: 2026-11, last: 2026-11", Between(20_758, 20_787)),
+        ("{GGGG}W{WW}", "first: 2026-W48", Between(2969, None)),
+    ],
+)
+def test_windows_name_spans_as_people_write_them(tmp_path: Path, pattern: str, window: str, select: Selector) -> None:
+    assert window_of(tmp_path, pattern, window) == select
+
+
+def test_a_pinned_day_has_the_hours_that_its_clocks_show(tmp_path: Path) -> None:
+    select = window_of(tmp_path, HOURS, "pinned: [2026-03-29]", ", timezone: Europe/Berlin")
+    assert isinstance(select, Pinned)
+    assert len(select.spans) == 23
+
+
+@pytest.mark.parametrize(
+    ("pattern", "window", "message"),
+    [
+        ("{SPAN}", "first: 2026-11-29", "2026-11-29 is a day, but these spans have numbers ({SPAN})"),
+        ("{SPAN}", "pinned: [2026-11-29T23]", "2026-11-29T23 is an hour, but these spans have numbers ({SPAN})"),
+        (HOURS, "first: 2026-11-29T12:30", "2026-11-29T12:30 is a minute, but these spans are hours"),
+        (HOURS, "first: 2026-11-30, last: 2026-11-29", "ends at 2026-11-29T23, before it begins at 2026-11-30T00"),
+        (HOURS, "first: 2026112912", "2026112912 is no hour"),
+        ("{SPAN}", "first: 3, last: 2", "ends at 2, before it begins at 3"),
+    ],
+)
+def test_windows_that_name_spans_of_another_kind_are_refused(
+    tmp_path: Path, pattern: str, window: str, message: str
+) -> None:
+    with pytest.raises(SpecProblems) as refused:
+        window_of(tmp_path, pattern, window)
+    (problem,) = refused.value.problems
+    assert problem.line == 6
+    assert message in problem.message
+
+
+def test_what_is_denied_and_where_to_start_is_said_as_people_write_it(tmp_path: Path) -> None:
+    said_so = "start: 2026-11-29, deny: [2026-11-29T12, 2026-11-30], timezone: Europe/Berlin, every: 1h"
+    spec = load(tmp_path, STATS, HEAD.replace('"/d/{SPAN}"', f'"/d/{HOURS}", {said_so}'))
+    node = spec.inputs["examples"]
+    assert node.start == NOON - 12
+    assert node.deny == (NOON, *range(NOON + 12, NOON + 36))
+    assert node.calendar.step == 1
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "message"),
+    [
+        ("{SPAN}", "start: 2026-11-29", "start: 2026-11-29 is a day, but these spans have numbers"),
+        ("{SPAN}", "deny: [1, 2026-11-29]", "deny: 2026-11-29 is a day, but these spans have numbers"),
+        ("{SPAN}", "start: '42'", "'42' names no span"),
+        (HOURS, "deny: [2026-11-29T12.v2]", "names no span"),
+        (HOURS, "start: 2026-11-29T25", "there is no such time as 2026-11-29T25"),
+        (HOURS, "timezone: Europe/Berlim", "there is no time zone 'Europe/Berlim'"),
+        (HOURS, "timezone: ../etc/passwd", "there is no time zone '../etc/passwd'"),
+        ("{SPAN}", "timezone: Europe/Berlin", "`timezone` says nothing where spans are numbers"),
+        (HOURS, "every: 90m", "spans are hours, and `every` is 1h30m"),
+        (HOURS, "every: 15m", "spans are hours, and `every` is 15m"),
+        (HOURS, "every: 2", "spans are hours, and `every` is 2"),
+        (HOURS, "every: often", "every"),
+        ("{YYYY}-{MM}", "every: 30d", "spans are months, and `every` is 30d"),
+        ("{SPAN}", "every: 1h", "spans are numbers, and `every` is a time"),
+        ("{SPAN}", "every: 0", "0 does not say how often"),
+    ],
+)
+def test_what_an_input_cannot_say_of_its_spans_is_refused_at_its_line(
+    tmp_path: Path, pattern: str, key: str, message: str
+) -> None:
+    (problem,) = said(tmp_path, STATS, HEAD.replace('"/d/{SPAN}"', f'"/d/{pattern}", {key}'))
+    assert problem.startswith("p.yaml:4:")
+    assert message in problem
+
+
+def test_a_window_that_waits_for_gaps_must_know_which_minutes_are_to_come(tmp_path: Path) -> None:
+    minutes = "{YYYY}{MM}{DD}{HH}{mm}"
+    with pytest.raises(SpecProblems, match="nothing says which minutes have spans"):
+        window_of(tmp_path, minutes, "newest: 4", node=", on_gap: wait")
+    assert window_of(tmp_path, minutes, "newest: 4", ", every: 15m", ", on_gap: wait") == Newest(4, 1, True)
+    with pytest.raises(SpecProblems, match="nothing says which minutes have spans"):
+        window_of(tmp_path, minutes, "pinned: [2026-11-29T23]")
+    quarters = window_of(tmp_path, minutes, "pinned: [2026-11-29T23]", ", every: 15m")
+    assert isinstance(quarters, Pinned)
+    assert len(quarters.spans) == 4
+
+
+def test_spans_of_one_kind_are_compared_with_each_other(tmp_path: Path) -> None:
+    nodes = SERVING.replace("/s/{SPAN}", "/s/{YYYY}{MM}{DD}{HH}") + (
+        "  v: {kind: example_validator, skew: {fare: 0.1},"
+        " inputs: {statistics: stats, serving_statistics: served_stats}}\n"
+    )
+    head = HEAD.replace("/d/{SPAN}", "/d/{YYYY}{MM}{DD}")
+    (problem,) = said(tmp_path, nodes, head)
+    assert "`serving_statistics` of v: its spans are hours, and those of `statistics` days" in problem
+    assert load(tmp_path, nodes.replace("{HH}", ""), head)
