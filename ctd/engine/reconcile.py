@@ -223,7 +223,7 @@ class Reconciler:
             key=execution.key,
             entrypoint=wired.piece.entrypoint,
             staging=str(self._parts.state.staging(execution.id)),
-            spec=spec.node(execution.node).model_dump(mode="json"),
+            spec=spec.node(execution.node).to_json(),
             outputs=wired.piece.makes,
             inputs=run.inputs,
             module=wired.module,
@@ -232,7 +232,7 @@ class Reconciler:
             files=run.files,
             revision=run.revision,
             paths=wired.piece.files,
-            target=target.model_dump(mode="json") if target else {},
+            target=target.to_json() if target else {},
             story=self._story(run) if target else {},
             untried=run.untried,
         )
