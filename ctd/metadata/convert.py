@@ -130,6 +130,7 @@ def execution_to_proto(execution: Execution, type_id: int) -> pb.Execution:
         "empty_inputs": _json([key for key, ids in e.inputs.items() if not ids]),
         "empty_outputs": _json([key for key, made in e.outputs.items() if not made]),
         "failure": _json(asdict(e.failure)) if e.failure else "",
+        "told": e.told,
         "left_out": _json([[left.span, left.kind, left.why] for left in e.left_out]),
         _RESULT: _execution_result(e),
     }

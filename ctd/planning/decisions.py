@@ -49,6 +49,7 @@ class Run:
     turn: Turn = AT_ONCE
     supersedes: int = 0  # the execution that gives or gave way to it, and whose slot it takes over
     untried: bool = False  # of a push: it takes over without having been a canary
+    told: str = ""  # as in `Execution`
 
     action = "run"
 
@@ -67,6 +68,7 @@ class Run:
             ingredients=self.ingredients,
             inputs={key: tuple(a.id for a in taken) for key, taken in self.inputs.items()},
             left_out=self.left_out,
+            told=self.told,
             epoch=epoch,
         )
 

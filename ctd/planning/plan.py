@@ -8,6 +8,7 @@ from typing import Any
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
+from ctd.core.fingerprints import digest_of
 from ctd.core.spans import Span
 from ctd.planning import canaries
 from ctd.planning.arrivals import late, silence, silent_from
@@ -57,6 +58,7 @@ class _Planner:
         self.unread: list[Unread] = []
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
+        self.told: dict[tuple[str, str], str] = {}
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
@@ -213,6 +215,7 @@ class _Planner:
             span=span.span.number,
             version=span.span.version,
             files=span.files,
+            told=self._told(wired),
         )
         policy = self.spec.inputs[wired.node].on_change
         decision = unless_new_version(policy, wanted, self.world) or decide(wanted, self.world)
@@ -280,6 +283,7 @@ class _Planner:
                 note=inputs.note,
                 held_up=inputs.stuck,
                 span=span,
+                told=self._told(wired),
             ),
             self.world,
         )
@@ -364,6 +368,14 @@ class _Planner:
         if piece.target:
             found["target"] = dict(self.world.targets[piece.target].settings)
         return found
+
+    def _told(self, wired: WiredPiece) -> str:
+        """The identity of all that a process of this piece is told: an edit of any of it may mend what failed."""
+        if wired.id not in self.told:
+            code, target = self.world.code.get(wired.module or ""), self.world.targets.get(wired.piece.target)
+            said = [self.spec.identities[wired.node], wired.module, code and code.digest, target and target.identity]
+            self.told[wired.id] = digest_of(said)[:16]
+        return self.told[wired.id]
 
     def _ingredients(self, wired: WiredPiece, artifacts: Artifacts) -> dict[str, Any]:
         inputs = {

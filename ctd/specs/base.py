@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ctd.core.artifacts import ArtifactType
+from ctd.core.fingerprints import digest_of
 from ctd.core.selectors import Take
 from ctd.core.timing import format_duration, parse_duration
 
@@ -54,6 +55,10 @@ class Spec(BaseModel):
     def to_json(self) -> dict[str, Any]:
         """What the file says, as JSON values: whoever reads them has the same spec, and the same as to what was said."""
         return self.model_dump(mode="json", exclude_unset=True)
+
+    def identity(self) -> str:
+        """A digest of all that it says, what changes no result included. A key at its default counts as not said."""
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def _duration(value: object) -> object:

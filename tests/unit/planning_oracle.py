@@ -225,7 +225,7 @@ class Record:
         tried = self.of(begun)
         ids = {e.id for e in tried}
         retry = max((r.id for r in self.asked(Verb.RETRY, begun.wired.node) if r.execution in {0, *ids}), default=0)
-        tried = [e for e in tried if e.id > retry]
+        tried = self._as_told(begun, [e for e in tried if e.id > retry])
         if not tried or tried[-1].state is State.SUCCEEDED:
             return False
         last = tried[-1]
@@ -238,6 +238,14 @@ class Record:
         attempts = self.bench.spec.node(last.node).attempts
         counted = last.failure.kind == "WorkerLost" and _in_a_row(tried, last.failure.kind) >= attempts
         return not last.failure.retryable or counted
+
+    def _as_told(self, begun: Begun, tried: list[Execution]) -> list[Execution]:
+        """The attempts since the last that came to nothing under another spec, or with other code."""
+        other = (i for i, e in enumerate(tried, 1) if self._fell(e) and self.bench.begun[e.id].told != begun.told)
+        return tried[max(other, default=0) :]
+
+    def _fell(self, e: Execution) -> bool:
+        return e.state in (State.FAILED, State.ABANDONED)
 
     def blessed(self, begun: Begun, inputs: Mapping[str, tuple[Artifact, ...]]) -> list[int]:
         """The newest model that is blessed and there; of those older than the candidate, if there is one."""
