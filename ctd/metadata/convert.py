@@ -165,6 +165,7 @@ def request_to_proto(request: OperatorRequest, type_id: int) -> pb.Execution:
         "about": r.about,
         "execution": r.execution,
         "again": int(r.again),
+        "baseline": int(r.baseline),
         "reason": r.reason,
         "who": r.who,
         "at": r.at.isoformat(),
@@ -184,6 +185,7 @@ def request_from_proto(proto: pb.Execution) -> OperatorRequest:
             "verb": Verb(values["verb"]),
             "at": datetime.fromisoformat(values["at"]),
             "again": bool(values.get("again")),
+            "baseline": bool(values.get("baseline")),
             "order": Order(values["order"]) if "order" in values else None,
             "id": proto.id,
         }

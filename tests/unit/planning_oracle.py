@@ -38,6 +38,7 @@ from ctd.specs.nodes import ExampleGenSpec
 from ctd.specs.pipeline import WiredPiece
 
 Id = tuple[str, str]
+OK = {"yes"}
 Made = dict[str, tuple[tuple[int | None, str], ...]]
 
 
@@ -102,7 +103,8 @@ class Oracle:
         if isinstance(select, PreviousSpan):
             node = self.bench.spec.inputs[above.root or ""]
             older = sorted((n for n in self.spans(above.root or "") if n < (span or 0)), reverse=True)
-            older = [n for n in older if n not in node.deny and (not wired.piece.gate or self._says(wired, n) == "yes")]
+            mine = [wired] if wired.piece.gate else []
+            older = [n for n in older if n not in node.deny and {self._says(g, n, self.bench.norms) for g in mine} <= OK]
             before = next(filter(None, (self.expect(above, n) for n in older)), None)
             return before[1][source.output] if before else ()
         if above.per_span and not isinstance(select, EachSpan):
@@ -147,14 +149,15 @@ class Oracle:
         above = {(s.node, s.piece) for s in wired.sources.values()}
         return above.union(*(self._upstream(self.work[a]) for a in above))
 
-    def _says(self, gate: WiredPiece, span: int) -> str:
-        """What a validator means for a span in windows: yes, no, or block."""
+    def _says(self, gate: WiredPiece, span: int, accepted: Collection[Truth] | None = None) -> str:
+        """What a validator means for a span in windows, or where other findings count as accepted: yes, no, or block."""
+        let_pass = self.bench.accepted if accepted is None else accepted
         made = self.expect(gate, span)
         if made is None:
             return "no"
         begun, results = made
         finding = (gate.node, begun.taken["statistics"], results["anomalies"][0][1])
-        if passes(ArtifactType.ANOMALIES, begun) or finding in self.bench.accepted or gate.piece.gate == "warn":
+        if passes(ArtifactType.ANOMALIES, begun) or finding in let_pass or gate.piece.gate == "warn":
             return "yes"
         return "block" if gate.piece.gate == "block" else "no"
 

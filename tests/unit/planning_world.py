@@ -198,7 +198,8 @@ class Bench:
     emptied: int = 0  # how many versions somebody removed from targets, with all that was known of them there
     shape: Mapping[str, Any] = field(default_factory=lambda: NODES)  # the pipeline before all edits,
     said: dict[str, Any] = field(default_factory=dict)  # and the edit in force
-    accepted: set[Truth] = field(default_factory=set)  # findings that people let pass
+    accepted: set[Truth] = field(default_factory=set)  # findings that people let pass,
+    norms: set[Truth] = field(default_factory=set)  # and that are a measure for other spans besides
 
     def arrive(self, number: int, version: int | None = 1, content: str | None = None) -> Span:
         span = Span(number, version)
