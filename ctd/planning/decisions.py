@@ -188,6 +188,7 @@ class Plan:
     backfills: tuple[Backfill, ...] = ()  # all that nobody took back, oldest first
     targets: Mapping[str, Standing] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()  # inputs of which not every span can be seen now: more may soon be there
+    late: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # by input: spans shut out of windows, and why
 
     @property
     def runs(self) -> tuple[Run, ...]:

@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from planning_world import HISTORY, Begun, Bench, Taken, Truth, outputs, passes
+from planning_world import HISTORY, Begun, Bench, Taken, Truth, content_digest, outputs, passes
 
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import STOPPED, Execution, State
@@ -260,19 +260,30 @@ class Record:
         return [m for m in newest if "model" not in inputs or m < inputs["model"][0].id][:1]
 
     def is_late(self, node: ExampleGenSpec, name: str, span: int, numbers: list[int]) -> bool:
-        """Whether it came too long after a newer one had been read."""
+        """Whether it came too long after a newer one had been read, of those that are there or that a window names."""
         if node.max_lateness is None:
             return False
+        spans = self.bench.contents if name == "examples" else self.bench.beside[name]
+        now = {(s.number, content_digest(content)) for s, content in spans.items() if s not in self.bench.incomplete}
         came: dict[int, datetime] = {}
         read: dict[int, datetime] = {}
+        pinned = {n for w in self.bench.spec.work for n in _named(w, name)}
         for e in self.bench.store.executions():
             if e.node == name:
-                n = e.ingredients["span"][0]
+                n, content = e.ingredients["span"][0], e.ingredients["content"]
                 came[n] = min(e.started, came.get(n, e.started))
-                if e.state is State.SUCCEEDED:
+                counts = n in pinned or (n in numbers and (n, content) in now)
+                if e.state is State.SUCCEEDED and counts:
                     read[n] = min(e.started, read.get(n, e.started))
         newer = [at for n, at in read.items() if n > span and n not in node.deny]
         return any(came.get(span, self.bench.now) - at > node.max_lateness for at in newer)
+
+
+def _named(wired: WiredPiece, name: str) -> Iterator[int]:
+    """The spans of an input that the windows of a piece name."""
+    for take in wired.piece.takes.values():
+        if wired.root == name and isinstance(take.select, Pinned):
+            yield from take.select.spans
 
 
 def _in_a_row(tried: list[Execution], kind: str) -> int:
