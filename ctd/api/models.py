@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
+from ctd.api.health import PipelineState, worst
 from ctd.api.requests import VerbName
 
 NodeState = Literal["up to date", "running", "queued", "waiting", "blocked", "failed"]
-PipelineState = Literal["as wanted", "working", "waiting", "failed"]
 
 
 class View(BaseModel):
@@ -63,6 +63,17 @@ class ExecutionView(View):
     log: str = ""
 
 
+class ObstacleView(View):
+    """What keeps a request from having its effect at once, and what to do about that.
+
+    `kind`: late, denied, changed, a validator's state (running, queued, waiting, blocked, failed), out of reach, paused.
+    """
+
+    kind: str
+    why: str
+    hint: str = ""
+
+
 class RequestView(View):
     """Something that a person asked for."""
 
@@ -76,6 +87,8 @@ class RequestView(View):
     reason: str = ""
     who: str
     at: str
+    baseline: bool = False  # of an accepted span: later ones are compared with it
+    obstacles: list[ObstacleView] = []  # what stands in its way as things are
 
 
 class RequestsView(View):
@@ -186,7 +199,8 @@ class LiveView(View):
 class PipelineView(View):
     """One pipeline as `ctd status` shows it.
 
-    Its state: `working` while something runs or will by itself, `waiting` when only someone or new data can help.
+    Its state is the worst that somebody has to act on (`ctd.api.health`): what waits for a person is told although
+    ctd is at work on something else.
     """
 
     pipeline: str
@@ -195,6 +209,7 @@ class PipelineView(View):
     nodes: list[NodeView]
     live: list[LiveView]
     problems: list[ProblemView] = []  # of an edit that was refused; the last good spec goes on
+    fault: bool = False  # the last of `problems` is not the file's: ctd itself cannot go on with it
     strays: list[str] = []
     pauses: list[str] = []  # in force: what is paused, by whom, and why
     suggestions: list[str] = []  # commands for what waits for someone: to accept a span, to approve
@@ -219,6 +234,13 @@ class StatusView(View):
     daemon: DaemonView | None
     pipelines: list[PipelineView]
     problems: list[ProblemView] = []  # of files that never were good
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def state(self) -> PipelineState:
+        """The worst of all there is."""
+        lost: list[PipelineState] = ["invalid"] if any(not p.warning for p in self.problems) else []
+        return worst([*lost, *(pipeline.state for pipeline in self.pipelines)])
 
 
 class ValidationView(View):

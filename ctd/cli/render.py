@@ -49,6 +49,7 @@ LOOKS = {
     "succeeded": Look("✓", "+", "green"),
     "cancelled": Look("■", "#", "yellow"),
     "abandoned": Look("■", "#", "yellow"),
+    "invalid": Look("✗", "x", "red"),
     "as wanted": Look("✓", "+", "green"),
     "working": Look("▶", ">", "cyan"),
     "run": Look("▶", ">", "cyan"),
@@ -196,9 +197,10 @@ def _pipeline(view: PipelineView, now: datetime) -> RenderableType:
         [(_plain(n.node), state_text(n.state), _latest(n, now), _because(n.because, n.hint)) for n in view.nodes]
     )
     parts += rows_of([(_plain(t.target), _live(t, now), Text(clean(t.path), style="dim")) for t in view.live])
-    if view.problems:
+    refused, faults = (view.problems[:-1], view.problems[-1:]) if view.fault else (view.problems, [])
+    if refused:
         parts.append(Text("  An edit was refused; the last good version stays in force:", style="red"))
-        parts.append(Padding(problems(view.problems), (0, 0, 0, 4)))
+    parts += [Padding(problems(some), (0, 0, 0, 4)) for some in (refused, faults) if some]
     parts += [Text(f"  to do: {clean(suggestion)}", style="yellow") for suggestion in view.suggestions]
     parts += [_alert(alert) for alert in view.alerts]
     parts += [Text(f"  {clean(pause)}", style="yellow") for pause in view.pauses]

@@ -8,6 +8,7 @@ import time
 import click
 from rich.live import Live
 
+from ctd.api.health import EXIT_CODES
 from ctd.api.models import StatusView
 from ctd.cli import render
 from ctd.cli.answers import Answers, answers
@@ -30,8 +31,8 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
 
     \b
     Exit codes: 2 a spec or an edit of one is invalid; else 1 something failed;
-    else 3 something is blocked or waits for someone; else 0 all is as wanted,
-    or ctd is at work on it.
+    else 3 something is blocked or waits for someone, whatever else ctd is at
+    work on; else 0 all is as wanted, or will be by itself.
     """
     if not watch:
         with answers(settings) as source:
@@ -48,12 +49,8 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
 
 
 def exit_code(view: StatusView) -> int:
-    """2 invalid, 1 failed, 3 waiting, 0 as wanted; the first that applies."""
-    found = [*view.problems, *(p for pipeline in view.pipelines for p in pipeline.problems)]
-    if any(not p.warning for p in found):
-        return 2
-    states = {pipeline.state for pipeline in view.pipelines}
-    return 1 if "failed" in states else 3 if "waiting" in states else 0
+    """2 invalid, 1 failed, 3 blocked or waiting for someone, 0 as wanted; the first that applies."""
+    return EXIT_CODES[view.state]
 
 
 def offline(settings: Settings) -> str:

@@ -25,7 +25,6 @@ from ctd.specs.nodes import PusherSpec
 from ctd.specs.targets import AnyTarget, HubTarget, Server, TfjsTarget, TfliteTarget, TfServingTarget, read_target
 
 
-
 def run(work: Work) -> Outputs:
     """Push the model, or find it already there; say which version it is and whether the server serves it."""
     for what in work.spec(PusherSpec).require:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ctd.api.health import PipelineState, worst
 from ctd.api.lineage import LineageQuery, LineageView, ModelDiffView, ReachView, RetentionView
 from ctd.api.models import (
     DaemonView,
@@ -16,7 +17,7 @@ from ctd.api.models import (
     LiveView,
     NodeState,
     NodeView,
-    PipelineState,
+    ObstacleView,
     PipelineView,
     PlanView,
     ProblemView,
@@ -36,6 +37,7 @@ from ctd.daemon.wanted import Wanted
 from ctd.engine.collect import kept_by
 from ctd.planning.asked import own_pause
 from ctd.planning.canaries import live, trial
+from ctd.planning.condition import condition
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Standing, Wait
 from ctd.planning.retention import collectable
 from ctd.specs.hints import did_you_mean, listed
@@ -166,15 +168,17 @@ class Views:
     def _pipeline(self, spec: PipelineSpec) -> PipelineView:
         made = self.plans().get(spec.name)
         decisions = made.decisions if made else ()
+        refused, faults = self.wanted.problems_of(spec.name), tuple(self._faults(spec.name))
         return PipelineView(
             pipeline=spec.name,
             file=self.wanted.file_of(spec.name),
-            state=_state_of(made),
+            state=_state_of(made, refused=bool(refused), fault=bool(faults)),
             nodes=[
                 self._node(spec, name, [d for d in decisions if d.subject.node == name]) for name in _in_order(spec)
             ],
             live=[self._live(spec.name, target) for target in spec.targets],
-            problems=problem_views([*self.wanted.problems_of(spec.name), *self._faults(spec.name)]),
+            problems=problem_views([*refused, *faults]),
+            fault=bool(faults),
             strays=list(self.strays(spec.name)),
             pauses=list(self._pauses(spec)),
             suggestions=list(Explanation(spec, made, self.history).suggestions()) if made else [],
@@ -187,11 +191,11 @@ class Views:
         pieces = {w.piece.name for w in spec.work if w.node == node}
         latest = [e for piece in pieces if (e := self.history.latest(spec.name, node, piece))]
         execution = max(latest, key=lambda e: e.id, default=None)
-        worst = min(decisions, key=lambda d: _URGENCY.index(_state(d)), default=None)
+        worst = min(decisions, key=lambda d: _URGENCY.index(state_word(d)), default=None)
         return NodeView(
             node=node,
             kind=spec.node(node).kind,
-            state=_state(worst) if worst else "waiting",
+            state=state_word(worst) if worst else "waiting",
             because=_because(worst, decisions) if worst else "not looked at yet",
             hint=worst.hint if isinstance(worst, Blocked) else "",
             latest=self._execution(execution) if execution else None,
@@ -282,14 +286,14 @@ def with_node(spec: PipelineSpec, node: str) -> PipelineSpec:
 
 def _because(worst: Decision, decisions: list[Decision]) -> str:
     """The reason of the most urgent of a node's decisions, and how many are like it."""
-    alike = sum(1 for d in decisions if _state(d) == _state(worst))
+    alike = sum(1 for d in decisions if state_word(d) == state_word(worst))
     if isinstance(worst, Reuse) and alike > 1:
         return f"all {alike} results are there"
     said = f"{worst.subject.key}: {worst.because}" if worst.subject.key else worst.because
     return f"{said} (and {alike - 1} more)" if alike > 1 else said
 
 
-def request_view(request: OperatorRequest) -> RequestView:
+def request_view(request: OperatorRequest, obstacles: Iterable[ObstacleView] = ()) -> RequestView:
     """A request as the outside sees it."""
     r = request
     return RequestView(
@@ -303,6 +307,8 @@ def request_view(request: OperatorRequest) -> RequestView:
         reason=r.reason,
         who=r.who,
         at=r.at.isoformat(),
+        baseline=r.baseline,
+        obstacles=list(obstacles),
     )
 
 
@@ -316,7 +322,8 @@ def _alerts(made: Plan) -> list[str]:
     return [f"{a.node}: {a.because}. {a.hint}" for a in made.alerts]
 
 
-def _state(decision: Decision) -> NodeState:
+def state_word(decision: Decision) -> NodeState:
+    """The state of a node whose work this decision is about."""
     match decision:
         case Run():
             return "queued"
@@ -330,14 +337,11 @@ def _state(decision: Decision) -> NodeState:
             return "failed" if decision.failed else "blocked"
 
 
-def _state_of(made: Plan | None) -> PipelineState:
-    if made is None:
-        return "working"
-    if made.failed:
-        return "failed"
-    if not made.settled:
-        return "working"
-    return "waiting" if made.stuck else "as wanted"
+def _state_of(made: Plan | None, *, refused: bool, fault: bool) -> PipelineState:
+    found: list[PipelineState] = [condition(made).value if made else "working"]
+    found += ["invalid"] if refused else []
+    found += ["failed"] if fault else []
+    return worst(found)
 
 
 def _in_order(spec: PipelineSpec) -> list[str]:

@@ -88,7 +88,9 @@ def misnumbered(
         return None
     first, *others = (node.pattern.say(Span(n)) for n in wrong)
     newest = "" if last is None else node.pattern.say(Span(last))
-    because = f"span {first} {'lies in the future' if future else f'is far ahead of span {newest}, which came after it'}"
+    because = (
+        f"span {first} {'lies in the future' if future else f'is far ahead of span {newest}, which came after it'}"
+    )
     shut_out = last in late_ones
     because += ": what comes now counts as late and enters no window" if shut_out else ": windows take it as the newest"
     hint = f"If the number is wrong, remove the folder or write `deny: [{', '.join([first, *others])}]` at {name}"

@@ -142,6 +142,7 @@ class Alert:
     because: str
     hint: str = ""
     target: str = ""  # the one it is about, if it is about one
+    passes: bool = False  # ctd sees to it by itself: nobody has to act
 
 
 @dataclass(frozen=True)

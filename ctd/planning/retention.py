@@ -73,8 +73,8 @@ def _of_spans(keep: Keep, live: list[tuple[Execution, Artifact]]) -> Iterator[Co
         seen[artifact.span] = seen.get(artifact.span, 0) + 1
         if artifact.span not in newest:
             yield Collect(artifact, execution, f"not of the newest {keep.spans} spans")
-        elif seen[artifact.span] > keep.of_each:
-            yield Collect(artifact, execution, f"{keep.of_each} newer of span {artifact.span}")
+        elif seen[artifact.span] > keep.versions:
+            yield Collect(artifact, execution, f"{keep.versions} newer of span {artifact.span}")
 
 
 def _needed(spec: PipelineSpec, made: Plan, history: History, pushed: Mapping[str, int]) -> Iterator[int]:

@@ -53,7 +53,7 @@ class Spec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     def to_json(self) -> dict[str, Any]:
-        """What the file says, as JSON values: whoever reads them has the same spec, and the same as to what was said."""
+        """What the file says, as JSON values: whoever reads them has the same spec, and knows what was said."""
         return self.model_dump(mode="json", exclude_unset=True)
 
     def identity(self) -> str:
@@ -121,20 +121,15 @@ class Keep(Spec):
 
     newest: PositiveInt | None = Field(default=None, description="what the newest n executions made")
     spans: PositiveInt | None = Field(default=None, description="what was made of the newest n spans")
-    versions: PositiveInt | None = Field(default=None, description="with `spans`: how many results of each span (1)")
+    versions: PositiveInt = Field(default=1, description="with `spans`: how many results of each span")
 
     @model_validator(mode="after")
     def _one_way(self) -> Keep:
         if (self.newest is None) == (self.spans is None):
             raise Complaint("`keep` needs `newest` or `spans`", "Write `{newest: 5}` or `{spans: 30, versions: 1}`.")
-        if self.newest is not None and self.versions is not None:
+        if self.newest is not None and self.versions > 1:
             raise Complaint("`versions` goes with `spans`", "Write `{newest: 5}` or `{spans: 30, versions: 1}`.")
         return self
-
-    @property
-    def of_each(self) -> int:
-        """How many results of each span stay."""
-        return self.versions or 1
 
 
 EVERY_OUTPUT = "*"

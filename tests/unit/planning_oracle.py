@@ -104,7 +104,9 @@ class Oracle:
             node = self.bench.spec.inputs[above.root or ""]
             older = sorted((n for n in self.spans(above.root or "") if n < (span or 0)), reverse=True)
             mine = [wired] if wired.piece.gate else []
-            older = [n for n in older if n not in node.deny and {self._says(g, n, self.bench.norms) for g in mine} <= OK]
+            older = [
+                n for n in older if n not in node.deny and {self._says(g, n, self.bench.norms) for g in mine} <= OK
+            ]
             before = next(filter(None, (self.expect(above, n) for n in older)), None)
             return before[1][source.output] if before else ()
         if above.per_span and not isinstance(select, EachSpan):
@@ -150,7 +152,7 @@ class Oracle:
         return above.union(*(self._upstream(self.work[a]) for a in above))
 
     def _says(self, gate: WiredPiece, span: int, accepted: Collection[Truth] | None = None) -> str:
-        """What a validator means for a span in windows, or where other findings count as accepted: yes, no, or block."""
+        """What a validator means for a span, where these findings count as accepted: yes, no, or block."""
         let_pass = self.bench.accepted if accepted is None else accepted
         made = self.expect(gate, span)
         if made is None:

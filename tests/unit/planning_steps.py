@@ -319,7 +319,9 @@ def _accept(bench: Bench, number: int, baseline: bool = False) -> None:
         span = bench.begun[execution.id].at
         if span is not None and span.number == number:
             bench.accepted.add(bench.found(execution))
-            bench.norms = (bench.norms | {bench.found(execution)}) if baseline else bench.norms - {bench.found(execution)}
+            bench.norms = (
+                (bench.norms | {bench.found(execution)}) if baseline else bench.norms - {bench.found(execution)}
+            )
             bench.ask(
                 Verb.ACCEPT,
                 node,
