@@ -66,7 +66,7 @@ class ExecutionView(View):
 class ObstacleView(View):
     """What keeps a request from having its effect at once, and what to do about that.
 
-    `kind`: late, denied, changed, a validator's state (running, queued, waiting, blocked, failed), out of reach, paused.
+    `kind`: late, denied, changed, out of reach, paused, or the state of a validator that has not decided.
     """
 
     kind: str

@@ -226,7 +226,7 @@ def ask(settings: Settings, in_json: bool, **said: Any) -> int:
         click.echo(taken.model_dump_json(indent=2))
     else:
         for request in taken.requests:
-            click.echo(clean(_line(request)))
+            click.echo(clean(line(request)))
     return 0
 
 
@@ -237,7 +237,8 @@ def _form(**said: Any) -> RequestForm:
         raise click.UsageError(_brief(error)) from error
 
 
-def _line(request: RequestView) -> str:
+def line(request: RequestView) -> str:
+    """What a request that was recorded means, for people."""
     place = f"{request.pipeline} {request.node}".strip()
     said = _SAID[request.verb].format(
         place=place, pipeline=request.pipeline, key=request.key, execution=request.execution

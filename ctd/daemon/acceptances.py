@@ -91,9 +91,9 @@ class _Asked:
 
     def _accepted_before(self, decision: Decision, said: str) -> CtdError:
         held = next(self._shut_out(), None)
-        hint = (
-            f"But windows leave it out: {held.why}. {held.hint}" if held else "Windows that reach back to it take it."
-        )
+        hint = "Windows that reach back to it take it."
+        if held:
+            hint = f"But windows leave it out: {held.why}. {held.hint}"
         return NotPossible(f"{decision.subject.key} was accepted before, {said}", hint=hint)
 
     def _not_refused(self) -> CtdError:
