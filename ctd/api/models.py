@@ -140,35 +140,6 @@ class PlanView(View):
     notes: list[str] = []  # all is as the spec says, and worth knowing: spans before `start`
 
 
-class ExpectedView(View):
-    """One piece of work that a forecast says would be done, and what it took so far (nothing: never seen)."""
-
-    node: str
-    piece: str
-    key: str
-    because: str
-    seconds: float | None = None
-    cut_off_if_same: list[str] = []  # it would not run if the results of these nodes came out as they were before
-
-
-class ForecastView(View):
-    """All that would be done if everything went well; the decisions are those of the first step."""
-
-    pipeline: str
-    decisions: list[DecisionView]
-    forecast: list[ExpectedView]
-    seconds: float  # the sum of what is known
-    held: list[DecisionView] = []  # what would wait or be blocked even then
-
-
-class BackfillView(ForecastView):
-    """What a backfill would do (`ctd backfill --dry-run`): the work in the order in which it would begin."""
-
-    range: str
-    order: Literal["newest", "oldest"]
-    spans: int  # that are there
-
-
 class NodeView(View):
     """A node's state in a word, the reason, and its latest execution."""
 
@@ -234,6 +205,7 @@ class StatusView(View):
     daemon: DaemonView | None
     pipelines: list[PipelineView]
     problems: list[ProblemView] = []  # of files that never were good
+    notes: list[str] = []  # worth knowing: pipelines that have results, and no spec any more
 
     @computed_field  # type: ignore[prop-decorator]
     @property

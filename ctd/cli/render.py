@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,11 +13,11 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.padding import Padding
 from rich.text import Text
 
+from ctd.api.forecast import ExpectedView, ForecastView
+from ctd.api.lineage import RetentionView
 from ctd.api.models import (
     DaemonView,
     DecisionView,
-    ExpectedView,
-    ForecastView,
     LiveView,
     NodeView,
     PipelineView,
@@ -96,6 +97,8 @@ def status(view: StatusView, now: datetime, offline: str) -> RenderableType:
         parts += [Text(), Text("No pipelines.", style="yellow")]
     if view.problems:
         parts += [Text(), problems(view.problems)]
+    if view.notes:
+        parts += [Text(), *(Text(clean(note), style="dim") for note in view.notes)]
     return Group(*parts)
 
 
@@ -139,7 +142,15 @@ def forecast(view: ForecastView) -> RenderableType:
     head = Text(clean(view.pipeline), style="bold")
     head.append(": " + ", ".join([in_all(view), *(f"{n} {word}" for word, n in said.items() if n)]), "none")
     rows = [(state_text(_word(d)), _plain(_work(d)), _because(_reason(d), d.hint)) for d in view.held]
-    return Group(head, *rows_of(list(map(expected_row, view.forecast))), *rows_of(rows))
+    removed = [Text(f"  {_removed(view.removes)}", style="yellow")] if view.removes and view.removes.results else []
+    return Group(head, *rows_of(list(map(expected_row, view.forecast))), *rows_of(rows), *removed)
+
+
+def _removed(view: RetentionView) -> str:
+    """How many results would go, node by node."""
+    of = ", ".join(f"{many} of {node}" for node, many in Counter(c.node for c in view.results).items())
+    many = counted(len(view.results), "result")
+    return clean(f"then {many} would be removed by `keep` ({of}); `ctd gc --dry-run --spec FILE` names them")
 
 
 def in_all(view: ForecastView) -> str:

@@ -216,6 +216,14 @@ class History:
     def of_pipeline(self, pipeline: str) -> Iterator[Execution]:
         return (self._by_id[i] for i in self._of_pipeline.get(pipeline, ()))
 
+    def pipelines(self) -> tuple[str, ...]:
+        """All of which there are executions, whether anybody wants them still or not."""
+        return tuple(self._of_pipeline)
+
+    def places(self, pipeline: str) -> frozenset[tuple[str, str]]:
+        """The nodes and pieces of a pipeline that were ever run."""
+        return frozenset((node, piece) for name, node, piece in self._places if name == pipeline)
+
     def count(self, pipeline: str) -> int:
         """How many executions of the pipeline there are."""
         return len(self._of_pipeline.get(pipeline, ()))

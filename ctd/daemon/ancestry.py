@@ -158,12 +158,21 @@ class Ancestry:
         return artifact_view(artifact, self.history)
 
 
-def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: History, *, removed: bool) -> RetentionView:
+def retention_view(
+    pipeline: str,
+    spec: PipelineSpec | None,
+    found: Iterable[Collect],
+    history: History,
+    *,
+    removed: bool,
+    notes: Iterable[str] = (),
+) -> RetentionView:
     """What was removed, or would be."""
     return RetentionView(
-        pipeline=spec.name,
-        keeps=keeps(spec),
+        pipeline=pipeline,
+        keeps=spec is not None and keeps(spec),
         removed=removed,
+        notes=list(notes),
         results=[
             CollectedView(
                 node=c.execution.node,

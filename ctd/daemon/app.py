@@ -70,14 +70,19 @@ class Answers:
     def lineage(self, pipeline: str, asked: LineageQuery) -> View:
         return self._controller.ask(lambda: self._views.lineage(pipeline, asked)).result(timeout=30)
 
-    def removable(self, pipeline: str) -> View:
-        return self._controller.ask(lambda: self._views.removable(pipeline)).result(timeout=30)
+    def removable(self, pipeline: str, *, gone: bool = False) -> View:
+        return self._controller.ask(lambda: self._views.removable(pipeline, gone=gone)).result(timeout=30)
 
-    def collect(self, pipeline: str) -> View:
+    def collect(self, pipeline: str, *, gone: bool = False) -> View:
         def removed() -> View:
-            spec = self._views.known(pipeline)
-            found = self._controller.collect(spec)
-            return retention_view(spec, found, self._views.history, removed=True)
+            would = self._views.removable(pipeline, gone=gone)
+            if gone:
+                self._controller.remove(pipeline, self._views.orphans(pipeline))
+            else:
+                spec = self._views.known(pipeline)
+                found = self._controller.collect(spec)
+                would = retention_view(pipeline, spec, found, self._views.history, removed=True, notes=would.notes)
+            return would.model_copy(update={"removed": True})
 
         return self._controller.ask(removed).result(timeout=_GC_PATIENCE)
 

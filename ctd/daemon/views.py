@@ -31,6 +31,7 @@ from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
 from ctd.daemon.ancestry import Ancestry, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
+from ctd.daemon.leftovers import staying, without_spec
 from ctd.daemon.ranges import backfill_views, notes
 from ctd.daemon.times import times_view
 from ctd.daemon.wanted import Wanted
@@ -39,7 +40,7 @@ from ctd.planning.asked import own_pause
 from ctd.planning.canaries import live, trial
 from ctd.planning.condition import condition
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Standing, Wait
-from ctd.planning.retention import collectable
+from ctd.planning.retention import Collect, collectable, orphaned
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem
@@ -74,6 +75,7 @@ class Views:
             daemon=self.daemon(),
             pipelines=[self._pipeline(spec) for _, spec in sorted(wanted.items())],
             problems=problem_views(lost),
+            notes=list(without_spec(self.wanted.pipelines, self.history)) if pipeline is None else [],
         )
 
     def plan(self, pipeline: str) -> PlanView:
@@ -146,11 +148,29 @@ class Views:
         self.known(pipeline)
         return Ancestry(pipeline, self.history, self._execution).answer(asked)
 
-    def removable(self, pipeline: str) -> RetentionView:
-        """What retention would remove now."""
+    def removable(self, pipeline: str, *, gone: bool = False) -> RetentionView:
+        """What retention would remove now; with `gone`, what nobody makes any more."""
+        if gone:
+            found = self.orphans(pipeline)
+            return retention_view(pipeline, self._spec_or_none(pipeline), found, self.history, removed=False)
         spec, made = self.known(pipeline), self.plans().get(pipeline)
-        found = collectable(spec, made, self.history, kept_by(self.wanted.targets)) if made else ()
-        return retention_view(spec, found, self.history, removed=False)
+        found = collectable(spec, made, self.history, self._pushed) if made else ()
+        notes = staying(spec, made, self.history, self._pushed)
+        return retention_view(pipeline, spec, found, self.history, removed=False, notes=notes)
+
+    def orphans(self, pipeline: str) -> tuple[Collect, ...]:
+        """What is left of nodes that the spec has no longer, or of a pipeline without a spec."""
+        spec = self._spec_or_none(pipeline)
+        return orphaned(pipeline, spec, self.plans().get(pipeline), self.history, self._pushed)
+
+    def _spec_or_none(self, pipeline: str) -> PipelineSpec | None:
+        """The spec; none of a pipeline that there was."""
+        there = self.wanted.pipelines.get(pipeline) is None and self.history.count(pipeline)
+        return None if there else self._spec(pipeline)
+
+    @property
+    def _pushed(self) -> Mapping[str, int]:
+        return kept_by(self.wanted.targets)
 
     def known(self, pipeline: str, node: str = "") -> PipelineSpec:
         """The spec of a pipeline that is there and has the node."""
@@ -184,7 +204,7 @@ class Views:
             suggestions=list(Explanation(spec, made, self.history).suggestions()) if made else [],
             alerts=_alerts(made) if made else [],
             backfills=backfill_views(made),
-            notes=notes(made),
+            notes=[*notes(made), *staying(spec, made, self.history, self._pushed)],
         )
 
     def _node(self, spec: PipelineSpec, node: str, decisions: list[Decision]) -> NodeView:

@@ -119,6 +119,10 @@ class Reconciler:
         """Remove now what need not stay."""
         return self._collector.collect(spec, self.plan(spec), self._targets())
 
+    def remove(self, pipeline: str, found: tuple[Collect, ...]) -> tuple[Collect, ...]:
+        """Remove results that somebody wants gone."""
+        return self._collector.remove(pipeline, found)
+
     def obey(self, request: OperatorRequest) -> OperatorRequest:
         """Record what someone asked for, so that plans heed it. A running execution is told at once to stop."""
         p = self._parts

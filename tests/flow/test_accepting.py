@@ -140,7 +140,9 @@ def test_of_a_version_that_was_replaced_it_says_by_which(tmp_path: Path) -> None
         (folder / "_SUCCESS").touch()
         refuse(bench, f"span-4.v{version}")
     said = refusal(bench, "accept", span="4.v1")
-    assert said == "span-4.v1 was replaced by span-4.v2, which is refused too. `ctd accept taxi 4.v2` would accept that."
+    assert (
+        said == "span-4.v1 was replaced by span-4.v2, which is refused too. `ctd accept taxi 4.v2` would accept that."
+    )
     assert "no validator of taxi has looked at a span 4.v3" in refusal(bench, "accept", span="4.v3")
     assert [r.key for r in ask(bench, "accept", span="4")] == ["span-4.v2"]
 
@@ -164,7 +166,9 @@ def test_of_one_that_no_validator_has_judged_it_says_why(tmp_path: Path) -> None
     bench.tick()
     bench.fail("statistics", ComponentFailed("no rows", hint="mend"))
     bench.tick()
-    assert "span-5 is not refused: validator: statistics/span-5 is blocked: no rows" in refusal(bench, "accept", span="5")
+    assert "span-5 is not refused: validator: statistics/span-5 is blocked: no rows" in refusal(
+        bench, "accept", span="5"
+    )
 
 
 def test_of_a_good_one_that_is_late_it_says_that(tmp_path: Path) -> None:
