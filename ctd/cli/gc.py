@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import click
@@ -12,6 +13,7 @@ from ctd.cli import render_lineage
 from ctd.cli.answers import Daemon, answers
 from ctd.cli.options import as_json, folders
 from ctd.cli.render import show
+from ctd.cli.text import clean
 from ctd.daemon.offline import supposing
 from ctd.specs.settings import Settings
 from ctd.storage.layout import StateDir
@@ -38,7 +40,7 @@ def gc(settings: Settings, pipeline: str | None, dry_run: bool, file: Path | Non
     and its PIPELINE: a spec may come back. Versions on targets are copies and stay in any case.
 
     \b
-    JSON: {"pipelines": [{"pipeline", "keeps", "removed", "results": [...], "notes": [...]}]}
+    JSON: {"pipelines": [{"pipeline", "keeps", "removed", "results": [...], "notes": [...]}], "notes": [...]}
     """
     if file and not dry_run:
         raise click.UsageError("--spec supposes: say --dry-run too; saving the file in its folder is what counts")
@@ -46,20 +48,24 @@ def gc(settings: Settings, pipeline: str | None, dry_run: bool, file: Path | Non
         raise click.UsageError("--gone is for one PIPELINE as it is: name it, without --spec")
     if file:
         view = supposing(settings, pipeline, file=file).removes
-        return _say([view] if view else [], in_json=in_json)
+        return _say([view] if view else [], [], in_json=in_json)
     socket = StateDir(settings.state).socket
     if not dry_run and not listens(socket):
         raise NoDaemon("no daemon runs, and it alone removes results", hint="Start `ctd run`, or say --dry-run.")
     with answers(settings) as source:
-        names = [pipeline] if gone and pipeline else [p.pipeline for p in source.status(pipeline).pipelines]
+        known = None if gone else source.status(pipeline)
+        names = [p.pipeline for p in known.pipelines] if known else [pipeline or ""]
         views = [source.removable(n, gone=gone) if dry_run else Daemon(socket).collect(n, gone=gone) for n in names]
-    return _say(views, in_json=in_json)
+    return _say(views, known.notes if known else [], in_json=in_json)
 
 
-def _say(views: list[RetentionView], *, in_json: bool) -> int:
+def _say(views: list[RetentionView], notes: list[str], *, in_json: bool) -> int:
     if in_json:
-        click.echo(f'{{"pipelines": [{", ".join(view.model_dump_json() for view in views)}]}}')
+        said = ", ".join(view.model_dump_json() for view in views)
+        click.echo(f'{{"pipelines": [{said}], "notes": {json.dumps(notes)}}}')
     else:
         for view in views:
             show(render_lineage.retention(view))
+        for note in notes:
+            click.echo(clean(note))
     return 0

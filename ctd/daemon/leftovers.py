@@ -18,13 +18,17 @@ def staying(spec: PipelineSpec, made: Plan | None, history: History, pushed: Map
         return
     for found in unasked(spec, made, history):
         start = spec.inputs[found.root].pattern.say(Span(found.start))
-        many = f"{found.results} results that `keep` does not ask for stay, as the data of their spans is there"
-        yield f"{found.node}: {many}: remove it, or write `start: {start}` at {found.root}"
+        said = f"{_results(found.results)} beyond `keep`, as the data of their spans is there"
+        yield f"{found.node}: {said}: remove it, or write `start: {start}` at {found.root}"
     nodes = Counter(c.execution.node for c in orphaned(spec.name, spec, made, history, pushed))
     for node, results in sorted(nodes.items()):
         what = "target" if node in spec.nodes else "node"
-        said = f"{node}: {results} results stay, though the spec has no such {what} any more"
+        said = f"{node}: {_results(results)}, though the spec has no such {what} any more"
         yield f"{said}: `ctd gc {spec.name} --gone` removes them"
+
+
+def _results(many: int) -> str:
+    return f"{many} results stay" if many > 1 else "1 result stays"
 
 
 def without_spec(wanted: Mapping[str, PipelineSpec], history: History) -> Iterator[str]:

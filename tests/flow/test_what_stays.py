@@ -95,7 +95,7 @@ def test_what_stays_since_its_data_is_there_is_told_with_what_lets_it_go(bench: 
     assert notes(bench) == []
     save(bench, statistics=", keep: {spans: 2}", examples=", keep: {spans: 3}")
     bench.settle()
-    because = "that `keep` does not ask for stay, as the data of their spans is there: remove it, or write"
+    because = "stay beyond `keep`, as the data of their spans is there: remove it, or write"
     assert notes(bench) == [
         f"examples: 2 results {because} `start: 3` at examples",
         f"statistics: 3 results {because} `start: 4` at examples",
@@ -112,7 +112,7 @@ def test_what_a_window_needs_is_not_told_to_be_let_go(bench: Bench) -> None:
     save(bench, window=4, examples=", keep: {spans: 1}")
     bench.settle()
     (note,) = notes(bench)
-    assert note.startswith("examples: 1 results")
+    assert note.startswith("examples: 1 result stays")
     assert note.endswith("`start: 2` at examples")
     save(bench, window="all", examples=", keep: {spans: 1}")
     bench.settle()
