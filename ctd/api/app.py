@@ -77,16 +77,16 @@ def application(answers: Answers) -> Starlette:
                 lambda r: answers.explain(r.path_params["pipeline"], r.path_params["node"], _execution(r)),
             ),
             route("/lineage/{pipeline}", lambda r: answers.lineage(r.path_params["pipeline"], _lineage_query(r))),
-            route("/gc/{pipeline}", lambda r: answers.removable(r.path_params["pipeline"], gone=_gone(r))),
-            route("/gc/{pipeline}", lambda r: answers.collect(r.path_params["pipeline"], gone=_gone(r)), method="POST"),
+            route("/gc/{pipeline}", lambda r: answers.removable(r.path_params["pipeline"], **_gone(r))),
+            route("/gc/{pipeline}", lambda r: answers.collect(r.path_params["pipeline"], **_gone(r)), method="POST"),
             Route("/requests", take, methods=["POST"]),
             route("/executions/{number:int}", lambda r: answers.execution(r.path_params["number"])),
         ]
     )
 
 
-def _gone(request: Request) -> bool:
-    return request.query_params.get("gone") == "true"
+def _gone(request: Request) -> dict[str, bool]:
+    return {"gone": True} if request.query_params.get("gone") == "true" else {}
 
 
 def _execution(request: Request) -> int | None:

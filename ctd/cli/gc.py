@@ -56,7 +56,11 @@ def gc(settings: Settings, pipeline: str | None, dry_run: bool, file: Path | Non
         known = None if gone else source.status(pipeline)
         names = [p.pipeline for p in known.pipelines] if known else [pipeline or ""]
         views = [source.removable(n, gone=gone) if dry_run else Daemon(socket).collect(n, gone=gone) for n in names]
-    return _say(views, known.notes if known else [], in_json=in_json)
+    notes = known.notes if known else []
+    if gone and not views[0].results:
+        notes = [f"{pipeline}: nothing is left of what its spec has no longer."]
+        views = views if in_json else []
+    return _say(views, notes, in_json=in_json)
 
 
 def _say(views: list[RetentionView], notes: list[str], *, in_json: bool) -> int:

@@ -159,20 +159,20 @@ class Ancestry:
 
 
 def retention_view(
-    pipeline: str,
-    spec: PipelineSpec | None,
-    found: Iterable[Collect],
-    history: History,
-    *,
-    removed: bool,
-    notes: Iterable[str] = (),
+    spec: PipelineSpec, found: Iterable[Collect], history: History, *, removed: bool, notes: Iterable[str] = ()
 ) -> RetentionView:
     """What was removed, or would be."""
+    return leftovers_view(spec.name, found, history).model_copy(
+        update={"keeps": keeps(spec), "removed": removed, "notes": list(notes)}
+    )
+
+
+def leftovers_view(pipeline: str, found: Iterable[Collect], history: History) -> RetentionView:
+    """What would be removed of what nobody makes any more."""
     return RetentionView(
         pipeline=pipeline,
-        keeps=spec is not None and keeps(spec),
-        removed=removed,
-        notes=list(notes),
+        keeps=False,
+        removed=False,
         results=[
             CollectedView(
                 node=c.execution.node,

@@ -81,7 +81,7 @@ class Answers:
             else:
                 spec = self._views.known(pipeline)
                 found = self._controller.collect(spec)
-                would = retention_view(pipeline, spec, found, self._views.history, removed=True, notes=would.notes)
+                would = retention_view(spec, found, self._views.history, removed=True, notes=would.notes)
             return would.model_copy(update={"removed": True})
 
         return self._controller.ask(removed).result(timeout=_GC_PATIENCE)

@@ -100,7 +100,7 @@ def removes(spec: PipelineSpec, found: Forecast, history: History, pushed: Mappi
     going = collectable(spec, found.end, found.history, pushed)
     real = [c for c in going if history.artifact(c.artifact.id) == c.artifact]
     notes = staying(spec, found.end, history, pushed)
-    return retention_view(spec.name, spec, real, history, removed=False, notes=notes)
+    return retention_view(spec, real, history, removed=False, notes=notes)
 
 
 def rehearse(settings: Settings, form: RequestForm) -> BackfillView:

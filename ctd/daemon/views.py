@@ -29,7 +29,7 @@ from ctd.core.errors import NotFound
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
-from ctd.daemon.ancestry import Ancestry, retention_view
+from ctd.daemon.ancestry import Ancestry, leftovers_view, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
 from ctd.daemon.leftovers import staying, without_spec
 from ctd.daemon.ranges import backfill_views, notes
@@ -151,12 +151,11 @@ class Views:
     def removable(self, pipeline: str, *, gone: bool = False) -> RetentionView:
         """What retention would remove now; with `gone`, what nobody makes any more."""
         if gone:
-            found = self.orphans(pipeline)
-            return retention_view(pipeline, self._spec_or_none(pipeline), found, self.history, removed=False)
+            return leftovers_view(pipeline, self.orphans(pipeline), self.history)
         spec, made = self.known(pipeline), self.plans().get(pipeline)
         found = collectable(spec, made, self.history, self._pushed) if made else ()
         notes = staying(spec, made, self.history, self._pushed)
-        return retention_view(pipeline, spec, found, self.history, removed=False, notes=notes)
+        return retention_view(spec, found, self.history, removed=False, notes=notes)
 
     def orphans(self, pipeline: str) -> tuple[Collect, ...]:
         """What is left of nodes that the spec has no longer, or of a pipeline without a spec."""
