@@ -38,8 +38,7 @@ def condition(made: Plan) -> Condition:
         return Condition.WAITING
     if not made.settled:
         return Condition.WORKING
-    trouble = any(standing.trouble for standing in made.targets.values())
-    return Condition.WAITING if made.stuck or made.alerts or trouble else Condition.AS_WANTED
+    return Condition.WAITING if made.stuck or made.alerts else Condition.AS_WANTED
 
 
 def _for_somebody(made: Plan) -> bool:
