@@ -312,7 +312,7 @@ class Reconciler:
         """Log alerts, and decisions that wait or are blocked, once per reason."""
         alerts = frozenset(made.alerts)
         for alert in alerts - self._alerts.get(made.pipeline, frozenset()):
-            event = Event.TARGET if alert.target else Event.STALE
+            event = Event.TARGET if alert.target else Event.MISNUMBERED if alert.spans else Event.STALE
             log.warning(event.value, extra={"pipeline": made.pipeline, **vars(alert)})
         self._alerts[made.pipeline] = alerts
         telling = {d.subject: d for d in _telling(made)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -80,7 +81,7 @@ def misnumbered(
     """
     arrived = world.history.arrived(pipeline, name)
     here = sorted(n for n in numbers if n in arrived and n not in node.deny)
-    future = [n for n in here if node.pattern.dated and n > number_of((world.now + _SOON).date())]
+    future = here[bisect_right(here, _last_day(node, world.now)) :]
     last = max((n for n in here if n not in future), key=lambda n: (arrived[n], n), default=None)
     far = _far_ahead(here, last) if last is not None and not invited(world.history, pipeline, name, last) else []
     wrong = sorted({*future, *far})
@@ -95,7 +96,13 @@ def misnumbered(
     because += ": what comes now counts as late and enters no window" if shut_out else ": windows take it as the newest"
     hint = f"If the number is wrong, remove the folder or write `deny: [{', '.join([first, *others])}]` at {name}"
     by_hand = f"; `ctd backfill {pipeline} {newest} {newest}` lets a span in as it is" if shut_out else ""
-    return Alert(name, because, f"{hint}{by_hand}.")
+    return Alert(name, because, f"{hint}{by_hand}.", spans=tuple(wrong))
+
+
+def _last_day(node: ExampleGenSpec, now: datetime) -> float:
+    """The last span that is about a day which may be meant, where spans are days."""
+    days = "DD" in node.pattern.tokens and "HH" not in node.pattern.tokens
+    return number_of((now + _SOON).date()) if days else math.inf
 
 
 def _far_ahead(here: Sequence[int], last: int) -> list[int]:

@@ -143,6 +143,7 @@ class Alert:
     hint: str = ""
     target: str = ""  # the one it is about, if it is about one
     passes: bool = False  # ctd sees to it by itself: nobody has to act
+    spans: tuple[int, ...] = ()  # those it is about
 
 
 @dataclass(frozen=True)

@@ -79,7 +79,7 @@ def test_one_that_is_there_is_told_as_soon_as_data_comes_behind_it() -> None:
     assert world.plan().alerts == (), "for all that is known the feed goes on from there"
     plan = come(world, 43)
     (alert,) = plan.alerts
-    assert (alert.node, plan.late["examples"].keys()) == ("examples", {43})
+    assert (alert.node, alert.spans, plan.late["examples"].keys()) == ("examples", (9999,), {43})
     assert alert.because.startswith("span 9999 is far ahead of span 43, which came after it: what comes now counts as ")
     assert "`deny: [9999]`" in alert.hint
     assert "ctd backfill taxi 43 43" in alert.hint
