@@ -28,7 +28,8 @@ def late(
 
     A span has come when its first execution began: of any version, so that a correction is never late. What came
     together, or while nobody looked, is not late either: a backlog is read oldest first. Only what is there makes
-    others late, or is `pinned` by a window: a folder with a wrong number is forgotten once it is removed.
+    others late, or is `pinned` by a window: a folder with a wrong number is forgotten once it is removed. What a lower
+    `start` lets in was there before, and nobody may say when it came.
     """
     if node.max_lateness is None:
         return {}
@@ -36,17 +37,25 @@ def late(
     arrived = world.history.arrived(pipeline, name)
     read = _read(node, name, pipeline, there, world)
     read |= {n: at for n, at in world.history.arrived(pipeline, name, read=True).items() if n in pinned}
+    since = _first(node, name, pipeline, world)
     found: dict[int, str] = {}
     newer: tuple[datetime, int] | None = None  # the newer span that was read first
     for number in sorted({*there, *read}, reverse=True):
         after = arrived.get(number, world.now) - newer[0] if newer else None
-        if newer and number in there and after is not None and after > node.max_lateness:
+        counts = number in there and number >= since
+        if newer and counts and after is not None and after > node.max_lateness:
             most, said = format_duration(node.max_lateness), node.pattern.say(Span(newer[1]))
             found[number] = f"it came {format_duration(after)} after span {said}, later than max_lateness {most}"
         at = read.get(number)
         if at is not None and number not in node.deny and (newer is None or at < newer[0]):
             newer = at, number
     return found
+
+
+def _first(node: ExampleGenSpec, name: str, pipeline: str, world: World) -> float:
+    """The span that was read first of all, if the input has a `start`: older ones were let in, and did not come."""
+    ever = world.history.arrived(pipeline, name, read=True) if node.start is not None else {}
+    return min(ever, key=lambda n: (ever[n], n)) if ever else -math.inf
 
 
 def _read(node: ExampleGenSpec, name: str, pipeline: str, there: Collection[int], world: World) -> dict[int, datetime]:
@@ -80,7 +89,11 @@ def misnumbered(
     Such a span stays the newest for long: what comes after it counts as late, or is never the newest.
     """
     arrived = world.history.arrived(pipeline, name)
-    here = sorted(n for n in numbers if n in arrived and n not in node.deny)
+    there = [n for n in numbers if n in arrived]
+    newest = max(there, default=None)
+    if newest is None or (arrived[newest] == max(arrived.values()) and newest <= _last_day(node, world.now)):
+        return None  # as nearly always: the newest came last
+    here = sorted(n for n in there if n not in node.deny)
     future = here[bisect_right(here, _last_day(node, world.now)) :]
     last = max((n for n in here if n not in future), key=lambda n: (arrived[n], n), default=None)
     far = _far_ahead(here, last) if last is not None and not invited(world.history, pipeline, name, last) else []
@@ -88,14 +101,12 @@ def misnumbered(
     if not wrong:
         return None
     first, *others = (node.pattern.say(Span(n)) for n in wrong)
-    newest = "" if last is None else node.pattern.say(Span(last))
-    because = (
-        f"span {first} {'lies in the future' if future else f'is far ahead of span {newest}, which came after it'}"
-    )
+    after = "" if last is None else node.pattern.say(Span(last))
+    because = f"span {first} {'lies in the future' if future else f'is far ahead of span {after}, which came after it'}"
     shut_out = last in late_ones
     because += ": what comes now counts as late and enters no window" if shut_out else ": windows take it as the newest"
     hint = f"If the number is wrong, remove the folder or write `deny: [{', '.join([first, *others])}]` at {name}"
-    by_hand = f"; `ctd backfill {pipeline} {newest} {newest}` lets a span in as it is" if shut_out else ""
+    by_hand = f"; `ctd backfill {pipeline} {after} {after}` lets a span in as it is" if shut_out else ""
     return Alert(name, because, f"{hint}{by_hand}.", spans=tuple(wrong))
 
 

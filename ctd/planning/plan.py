@@ -355,7 +355,9 @@ class _Planner:
         if not isinstance(decision, Run):
             return decision
         if span is not None:
-            decision = self.backfills.queued(wired, decision, span)
+            tried = self.world.history.of_key(self.spec.name, *wired.id, decision.subject.key)
+            renewal = any(e.state is State.SUCCEEDED for e in tried)
+            decision = self.backfills.queued(wired, replace(decision, renewal=renewal), span)
         approval = self.spec.node(decision.subject.node).approval
         return permitted(decision, self.spec.name, self.world, approval=approval)
 

@@ -49,19 +49,20 @@ def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | H
 
 @dataclass(frozen=True)
 class Resolver:
-    """Resolves inputs of one pipeline against what is decided and the world."""
+    """Resolves inputs of one pipeline against what is decided and the world.
+
+    With `settled`, windows take what that says of the spans of a piece and leave out what is on its way.
+    """
 
     pipeline: str
     decided: Decided
     world: World
     work: Mapping[tuple[str, str], WiredPiece]
     denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
+    settled: Callable[[tuple[str, str]], Mapping[int, Decision]] | None = None
 
-    def take(self, wired: WiredPiece, key: str, span: int, *, at_once: bool = False) -> Taken | Held:
-        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span.
-
-        `at_once` takes the spans that are there, and leaves out those that are on their way.
-        """
+    def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span."""
         take, source = wired.piece.takes[key], wired.sources[key]
         match take.select:
             case EachSpan():
@@ -75,9 +76,9 @@ class Resolver:
             case LastMade():
                 return self._last_made(source)
             case Latest():
-                return self._latest(wired, key, at_once)
+                return self._latest(wired, key)
             case _:
-                return self._window(wired, key, take.select, at_once)
+                return self._window(wired, key, take.select)
 
     def _single(self, source: Source, decision: Decision) -> Taken | Held:
         status = status_of(decision)
@@ -93,7 +94,7 @@ class Resolver:
         stays one, unless whoever accepted it said that it is a baseline.
         """
         place = (source.node, source.piece)
-        decisions = self.decided.by_span[place]
+        decisions = self._spans(place)
         gates = [self._gate(wired, baseline=True)] if wired.piece.gate else []
         denied = self.denied.get(self.root_of(source), frozenset())
         for number in self.decided.before(place, span):
@@ -112,7 +113,7 @@ class Resolver:
         # Out of sight is not gone; but where nothing ever came from there is nothing to lose sight of.
         if fact and fact.problem and self.world.history.latest_success(self.pipeline, root, ""):
             return Held(f"{root}: {fact.problem}", stuck=True)
-        decisions = self.decided.by_span[source.node, source.piece]
+        decisions = self._spans((source.node, source.piece))
         gates = tuple(self.gates(wired, key))
         before = tuple(self.gates(wired, key, baseline=True))  # of other days an exception is no measure
         denied = self.denied.get(root, frozenset())
@@ -156,10 +157,10 @@ class Resolver:
                 return artifacts[0].id if artifacts else None
         return None
 
-    def _latest(self, wired: WiredPiece, key: str, at_once: bool) -> Taken | Held:
+    def _latest(self, wired: WiredPiece, key: str) -> Taken | Held:
         take, source = wired.piece.takes[key], wired.sources[key]
         if (source.node, source.piece) in self.decided.by_span:
-            return self._window(wired, key, Newest(1), at_once)
+            return self._window(wired, key, Newest(1))
         taken = self._single(source, self.decided.single[source.node, source.piece])
         if take.must_be_blessed and isinstance(taken, Taken):
             refused = [a for a in taken.artifacts if not a.blessed]
@@ -178,15 +179,15 @@ class Resolver:
         mine, judged = (self.world.history.artifact(i) if isinstance(i, int) else None for i in (model, named))
         return mine is not None and judged is not None and mine.digest == judged.digest
 
-    def _window(self, wired: WiredPiece, key: str, select: Window, at_once: bool) -> Taken | Held:
-        source, patient = wired.sources[key], wired.piece.takes[key].triggers and not at_once
+    def _window(self, wired: WiredPiece, key: str, select: Window) -> Taken | Held:
+        source, patient = wired.sources[key], wired.piece.takes[key].triggers and self.settled is None
         place = (source.node, source.piece)
         if place not in self.decided.by_span:
             taken = self._single(source, self.decided.single[place])
             if isinstance(taken, Held):
                 return taken
             return of_made(select, taken)
-        decisions = self.decided.by_span[place]
+        decisions = self._spans(place)
         root = self.root_of(source)
         if not decisions and root in self.decided.problems:
             return Held(f"{root}: {self.decided.problems[root]}")
@@ -200,9 +201,12 @@ class Resolver:
         for gate in (self.work[place] for place in wired.gates[key]):
             yield self._gate(gate, baseline=baseline)
 
+    def _spans(self, place: tuple[str, str]) -> Mapping[int, Decision]:
+        return self.decided.by_span[place] if self.settled is None else self.settled(place)
+
     def _gate(self, gate: WiredPiece, *, baseline: bool = False) -> Gate:
         """A validator, with the spans that people let pass: into windows, or as a `baseline` for other spans."""
-        decisions = self.decided.by_span[gate.id]
+        decisions = self._spans(gate.id)
         requests = accepted(self.world.history, self.pipeline, gate, decisions)
         let_pass = frozenset(span for span, request in requests.items() if request.baseline or not baseline)
         return Gate(gate.node, gate.piece.gate, decisions, let_pass)

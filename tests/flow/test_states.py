@@ -113,6 +113,12 @@ def gap(bench: Bench) -> None:
     read(bench, 1, 3)
 
 
+def start_far_ahead(bench: Bench) -> None:
+    read(bench, 1, 2)
+    keys(bench, example_gen="start: 2062")
+    bench.settle()
+
+
 def half(bench: Bench) -> None:
     read(bench, 1)
     bench.span(2, marker=False)
@@ -129,6 +135,7 @@ CASES: list[tuple[Callable[[Bench], None], str, int]] = [
     (at_work, "working", 0),
     (half, "waiting", 3),
     (gap, "waiting", 3),
+    (start_far_ahead, "waiting", 3),
     (quarantined, "waiting", 3),
     (quarantined_while_another_comes, "waiting", 3),
     (silent, "waiting", 3),

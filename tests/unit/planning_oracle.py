@@ -328,6 +328,10 @@ def _answers(history: History, store: MemoryStore) -> dict[str, tuple[Any, Any]]
             came = _grouped((e for e in some if "span" in e.ingredients), lambda e: e.ingredients["span"][0])
             first = {n: min(e.started for e in those) for n, those in came.items()}
             found[f"arrived {read} {place}"] = (history.arrived("taxi", place[0], read=read), first)
+        spans = (e for e in well if "span" in e.ingredients)
+        for what, those in _grouped(spans, lambda e: (e.ingredients["span"][0], e.ingredients["content"])).items():
+            first_read = history.first_read("taxi", place[0], *what)
+            found[f"first read {place} {what}"] = (first_read, min(e.started for e in those))
     for work, mine in _grouped(there, lambda e: (e.node, e.piece, e.fingerprint)).items():
         found[f"tried {work}"] = (history.tried("taxi", *work), tuple(mine))
     for key, mine in _grouped(there, lambda e: (e.node, e.piece, e.key)).items():

@@ -172,3 +172,16 @@ def test_a_correction_of_the_newer_span_lets_nothing_in_while_its_first_version_
     assert 42 in world.plan().late["examples"]
     world.arrive(43, version=2)
     assert 42 in world.settle().late["examples"]
+
+
+def test_what_a_lower_start_lets_in_is_not_late_and_what_really_comes_late_is() -> None:
+    world = bench(*range(10, 13), start=10)
+    for number in (7, 8, 9):
+        world.arrive(number)
+    world.spec = pipeline(examples={"max_lateness": "12h", "start": 8}, transform={"window": "all"})
+    plan = world.settle()
+    assert (plan.late["examples"], plan.alerts, window(world)) == ({}, (), "spans 8..12 (5)")
+    come(world, 14)
+    assert come(world, 13).late["examples"].keys() == {13}
+    go(world, 10)
+    assert world.settle().late["examples"].keys() == {13}, "also when the first one is removed"
