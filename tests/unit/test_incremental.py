@@ -30,6 +30,9 @@ REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), 
 ARRIVED = (("arrive", 1, 1, "content-a"), ("beside", 1, 1, "content-b"))
 ASKING = (("edit", EDITS.index({"trainer": {"approval": True}})), ("arrive", 1, 1, "content-a"), ("settle",))
 DRIFT = EDITS.index({"validator": {"drift": {"fare": 0.1}}})
+LATE = EDITS.index({"examples": {"max_lateness": "20s"}})
+WRONG = [("edit", LATE), ("arrive", 1, 1, "content-a"), ("arrive", 4, 1, "content-b"), ("settle",), ("remove", 4, 1)]
+BEHIND = [("clock", 30), ("arrive", 2, 1, "content-c"), ("settle",)]
 GAP = EDITS.index({"transform": {"window": 3, "on_gap": "wait"}})
 
 
@@ -126,6 +129,8 @@ def served(bench: Bench, plan: Plan) -> dict[str, str | None]:
 @example(("taxi", [("edit", GAP), ("arrive", 1, 1, "content-a"), ("arrive", 3, 1, "content-b"), ("settle",)]))
 @example(("two", [*ARRIVED, ("settle",), ("arrive", 2, 1, "odd"), ("beside", 2, 1, "content-c"), ("settle",)]))
 @example(("taxi", [*REFUSED, ("accept", 2)]))
+@example(("taxi", [*WRONG, *BEHIND]))
+@example(("taxi", [*WRONG, *BEHIND, ("arrive", 4, 1, "content-d"), ("settle",)]))
 @example(("taxi", [("edit", DRIFT), *REFUSED, ("accept", 2), ("arrive", 3, 1, "content-b")]))
 @example(("taxi", [("edit", DRIFT), *REFUSED, ("accept", 2, True), ("arrive", 3, 1, "content-b")]))
 @example(("taxi", [*REFUSED, ("accept", 2), ("settle",), ("arrive", 2, 1, "odd-b")]))
