@@ -30,6 +30,7 @@ REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), 
 ARRIVED = (("arrive", 1, 1, "content-a"), ("beside", 1, 1, "content-b"))
 ASKING = (("edit", EDITS.index({"trainer": {"approval": True}})), ("arrive", 1, 1, "content-a"), ("settle",))
 DRIFT = EDITS.index({"validator": {"drift": {"fare": 0.1}}})
+TIMEOUT = EDITS.index({"trainer": {"timeout": "1h", "attempts": 2, "keep": {"newest": 3}}})
 LATE = EDITS.index({"examples": {"max_lateness": "20s"}})
 WRONG = [("edit", LATE), ("arrive", 1, 1, "content-a"), ("arrive", 4, 1, "content-b"), ("settle",), ("remove", 4, 1)]
 BEHIND = [("clock", 30), ("arrive", 2, 1, "content-c"), ("settle",)]
@@ -129,6 +130,7 @@ def served(bench: Bench, plan: Plan) -> dict[str, str | None]:
 @example(("taxi", [("edit", GAP), ("arrive", 1, 1, "content-a"), ("arrive", 3, 1, "content-b"), ("settle",)]))
 @example(("two", [*ARRIVED, ("settle",), ("arrive", 2, 1, "odd"), ("beside", 2, 1, "content-c"), ("settle",)]))
 @example(("taxi", [*REFUSED, ("accept", 2)]))
+@example(("taxi", [("fail", "trainer", "permanent", 1), *ARRIVED, ("settle",), ("edit", TIMEOUT), ("settle",)]))
 @example(("taxi", [*WRONG, *BEHIND]))
 @example(("taxi", [*WRONG, *BEHIND, ("arrive", 4, 1, "content-d"), ("settle",)]))
 @example(("taxi", [("edit", DRIFT), *REFUSED, ("accept", 2), ("arrive", 3, 1, "content-b")]))
