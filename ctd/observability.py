@@ -21,6 +21,7 @@ class Event(str, enum.Enum):
     SPEC_REMOVED = "spec removed"
     DECISION = "decision changed"
     STALE = "source stale"  # no new span for longer than the spec says
+    MISNUMBERED = "span misnumbered"  # likely, for it is far ahead of what comes now
     TARGET = "target changed"  # what was pushed there is gone, damaged, not on top, or cannot be looked at
     REQUEST = "request"  # someone asked for something
     EXECUTION_STARTED = "execution started"

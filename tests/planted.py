@@ -241,6 +241,20 @@ BUGS = (
     Bug("a lost model is the base", RESOLVE, " and model.uri not in self.world.missing", ""),
     Bug("late is counted from the last newer span", ARRIVALS, "or at < newer[0]", "or at > newer[0]"),
     Bug("denied spans make others late", ARRIVALS, "and number not in node.deny", ""),
+    Bug(
+        "removed spans make others late",
+        ARRIVALS,
+        "read = _read(node, name, pipeline, there, world)",
+        "read = dict(world.history.arrived(pipeline, name, read=True))",
+    ),
+    Bug(
+        "other content of a removed number makes others late",
+        ARRIVALS,
+        "world.history.first_read(pipeline, name, number, span.digest) if span.digest else ever[number]",
+        "ever[number]",
+    ),
+    Bug("an accepted exception is a baseline", RESOLVE, "if request.baseline or not baseline", "if request.span"),
+    Bug("an edit mends nothing", DECIDE, 'e.told not in ("", wanted.told)', "e.told not in (wanted.told, e.told)"),
     Bug("ignored changes are read", CHANGES, 'if policy == "new_version":', 'if policy != "fail":'),
 )
 

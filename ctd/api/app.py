@@ -33,8 +33,8 @@ class Answers(Protocol):
     def times(self, pipeline: str, execution: int | None = None) -> View: ...
     def execution(self, number: int) -> View: ...
     def lineage(self, pipeline: str, asked: LineageQuery) -> View: ...
-    def removable(self, pipeline: str) -> View: ...
-    def collect(self, pipeline: str) -> View: ...
+    def removable(self, pipeline: str, *, gone: bool = False) -> View: ...
+    def collect(self, pipeline: str, *, gone: bool = False) -> View: ...
     def take(self, form: RequestForm, who: str) -> View: ...
 
 
@@ -74,12 +74,16 @@ def application(answers: Answers) -> Starlette:
                 lambda r: answers.explain(r.path_params["pipeline"], r.path_params["node"], _execution(r)),
             ),
             route("/lineage/{pipeline}", lambda r: answers.lineage(r.path_params["pipeline"], _lineage_query(r))),
-            route("/gc/{pipeline}", lambda r: answers.removable(r.path_params["pipeline"])),
-            route("/gc/{pipeline}", lambda r: answers.collect(r.path_params["pipeline"]), method="POST"),
+            route("/gc/{pipeline}", lambda r: answers.removable(r.path_params["pipeline"], **_gone(r))),
+            route("/gc/{pipeline}", lambda r: answers.collect(r.path_params["pipeline"], **_gone(r)), method="POST"),
             Route("/requests", take, methods=["POST"]),
             route("/executions/{number:int}", lambda r: answers.execution(r.path_params["number"])),
         ]
     )
+
+
+def _gone(request: Request) -> dict[str, bool]:
+    return {"gone": True} if request.query_params.get("gone") == "true" else {}
 
 
 def _execution(request: Request) -> int | None:

@@ -135,3 +135,4 @@ class RetentionView(View):
     keeps: bool  # whether its spec says `keep` anywhere
     removed: bool
     results: list[CollectedView]
+    notes: list[str] = Field(default=[])  # what stays although `keep` does not ask for it, or nobody makes it any more

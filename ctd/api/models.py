@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, computed_field
 
+from ctd.api.health import PipelineState, worst
 from ctd.api.requests import VerbName
 from ctd.core.troubles import TroubleKind
 
 NodeState = Literal["up to date", "running", "queued", "waiting", "blocked", "failed"]
-PipelineState = Literal["as wanted", "working", "waiting", "failed"]
 
 
 class View(BaseModel):
@@ -65,6 +65,17 @@ class ExecutionView(View):
     log: str = ""
 
 
+class ObstacleView(View):
+    """What keeps a request from having its effect at once, and what to do about that.
+
+    `kind`: late, denied, changed, out of reach, paused, or the state of a validator that has not decided.
+    """
+
+    kind: str
+    why: str
+    hint: str = ""
+
+
 class RequestView(View):
     """Something that a person asked for."""
 
@@ -78,6 +89,8 @@ class RequestView(View):
     reason: str = ""
     who: str
     at: str
+    baseline: bool = False  # of an accepted span: later ones are compared with it
+    obstacles: list[ObstacleView] = []  # what stands in its way as things are
 
 
 class RequestsView(View):
@@ -129,35 +142,6 @@ class PlanView(View):
     notes: list[str] = []  # all is as the spec says, and worth knowing: spans before `start`
 
 
-class ExpectedView(View):
-    """One piece of work that a forecast says would be done, and what it took so far (nothing: never seen)."""
-
-    node: str
-    piece: str
-    key: str
-    because: str
-    seconds: float | None = None
-    cut_off_if_same: list[str] = []  # it would not run if the results of these nodes came out as they were before
-
-
-class ForecastView(View):
-    """All that would be done if everything went well; the decisions are those of the first step."""
-
-    pipeline: str
-    decisions: list[DecisionView]
-    forecast: list[ExpectedView]
-    seconds: float  # the sum of what is known
-    held: list[DecisionView] = []  # what would wait or be blocked even then
-
-
-class BackfillView(ForecastView):
-    """What a backfill would do (`ctd backfill --dry-run`): the work in the order in which it would begin."""
-
-    range: str
-    order: Literal["newest", "oldest"]
-    spans: int  # that are there
-
-
 class NodeView(View):
     """A node's state in a word, the reason, and its latest execution."""
 
@@ -188,7 +172,8 @@ class LiveView(View):
 class PipelineView(View):
     """One pipeline as `ctd status` shows it.
 
-    Its state: `working` while something runs or will by itself, `waiting` when only someone or new data can help.
+    Its state is the worst that somebody has to act on (`ctd.api.health`): what waits for a person is told although
+    ctd is at work on something else.
     """
 
     pipeline: str
@@ -197,6 +182,7 @@ class PipelineView(View):
     nodes: list[NodeView]
     live: list[LiveView]
     problems: list[ProblemView] = []  # of an edit that was refused; the last good spec goes on
+    fault: bool = False  # the last of `problems` is not the file's: ctd itself cannot go on with it
     strays: list[str] = []
     pauses: list[str] = []  # in force: what is paused, by whom, and why
     suggestions: list[str] = []  # commands for what waits for someone: to accept a span, to approve
@@ -236,6 +222,14 @@ class StatusView(View):
     troubles: list[TroubleView] = []  # what somebody has to act on before all else
     pipelines: list[PipelineView]
     problems: list[ProblemView] = []  # of files that never were good
+    notes: list[str] = []  # worth knowing: pipelines that have results, and no spec any more
+
+    @computed_field  # type: ignore[prop-decorator]
+    @property
+    def state(self) -> PipelineState:
+        """The worst of all there is."""
+        lost: list[PipelineState] = ["invalid"] if any(not p.warning for p in self.problems) else []
+        return worst([*lost, *(pipeline.state for pipeline in self.pipelines)])
 
 
 class ValidationView(View):

@@ -40,6 +40,7 @@ class RequestForm(BaseModel):
     version: int | None = Field(default=None, ge=1)  # to roll back to
     execution: int | None = Field(default=None, ge=1)
     again: bool = False
+    as_baseline: bool = False  # of an accepted span: others are compared with it too
     reason: str = Field(default="", max_length=2000)
 
     @model_validator(mode="after")
@@ -56,6 +57,8 @@ class RequestForm(BaseModel):
             raise ValueError(f"{self.verb} needs a `node` or an `execution`")
         if (self.verb == "accept") != bool(self.span) or (self.verb == "accept" and not self.reason.strip()):
             raise ValueError("`span` goes with accept, which needs it and a `reason`")
+        if self.as_baseline and self.verb != "accept":
+            raise ValueError("`as_baseline` goes with accept")
         if self.again and self.verb != "backfill" and (self.verb != "run-now" or not self.node):
             raise ValueError("`again` goes with backfill, and with run-now of a `node`")
         return self

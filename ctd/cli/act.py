@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -23,13 +23,13 @@ from ctd.storage.layout import StateDir
 why = click.option("--reason", metavar="TEXT", default="", help="Why; it is recorded, and shown where it matters.")
 
 _SAID: dict[str, str] = {
-    "accept": "{key} is accepted although {place} refused it: windows take it.",
+    "accept": "{key} is accepted although {place} refused it",
     "pause": "{place} is paused: what runs ends, nothing more starts. `ctd resume {place}` lifts it.",
     "resume": "{place} goes on.",
     "run-now": "{place} waits no longer.",
     "retry": "{place} is tried again.",
     "cancel": "execution {execution} of {place} is told to stop. `ctd retry {place}` does it after all.",
-    "approve": "{place} {key} may run.",
+    "approve": "{place} {key} may run",
     "reject": "{place} {key} stays undone. `ctd approve {place}` changes that.",
     "backfill": "{place} {key} is backfilled. `ctd status {pipeline}` shows how far; `ctd backfill {pipeline} --stop` "
     "takes it back.",
@@ -48,11 +48,16 @@ def command_of(command: Callable[..., int]) -> click.Command:
 @command_of
 @click.argument("pipeline")
 @click.argument("span")
-def accept(settings: Settings, pipeline: str, span: str, reason: str, in_json: bool) -> int:
+@click.option(
+    "--as-baseline", is_flag=True, help="It is no exception: drift of later spans, and skew, are measured from it too."
+)
+def accept(settings: Settings, pipeline: str, span: str, as_baseline: bool, reason: str, in_json: bool) -> int:
     """Let a SPAN (42, 42.v2 or 2026-11-20) into windows although the validator of PIPELINE refused it.
 
     Accepted is what was found in this version of the span, and nothing else: a corrected version, or other
-    anomalies, are judged anew. The reason must be given. To keep a span out, use `deny` of its node in the spec.
+    anomalies, are judged anew. It stays an exception: other spans are not compared with it, unless you say
+    --as-baseline because data is to be like this from now on. What else keeps it out of windows is said. The reason
+    must be given. To keep a span out, use `deny` of its node in the spec.
 
     \b
     Example: ctd accept taxi 2026-11-20 --reason "fares rose on that day"
@@ -60,7 +65,8 @@ def accept(settings: Settings, pipeline: str, span: str, reason: str, in_json: b
     """
     if not reason.strip():
         raise click.UsageError("an acceptance needs a reason: --reason TEXT")
-    return ask(settings, in_json, verb="accept", pipeline=pipeline, span=span, reason=reason)
+    said: dict[str, Any] = {"as_baseline": True} if as_baseline else {}
+    return ask(settings, in_json, verb="accept", pipeline=pipeline, span=span, reason=reason, **said)
 
 
 @command_of
@@ -226,7 +232,7 @@ def ask(settings: Settings, in_json: bool, **said: Any) -> int:
         click.echo(taken.model_dump_json(indent=2))
     else:
         for request in taken.requests:
-            click.echo(clean(_line(request)))
+            click.echo(clean(line(request)))
     return 0
 
 
@@ -237,11 +243,31 @@ def _form(**said: Any) -> RequestForm:
         raise click.UsageError(_brief(error)) from error
 
 
-def _line(request: RequestView) -> str:
+def line(request: RequestView) -> str:
+    """What a request that was recorded means, for people."""
     place = f"{request.pipeline} {request.node}".strip()
-    return _SAID[request.verb].format(
+    said = _SAID[request.verb].format(
         place=place, pipeline=request.pipeline, key=request.key, execution=request.execution
     )
+    end = _ENDS.get(request.verb)
+    return end(request, said) if end else said
+
+
+def _accepted(request: RequestView, said: str) -> str:
+    held = "; ".join(o.why for o in request.obstacles)
+    said += f", but windows still go without it: {held}." if held else ": windows take it."
+    said += "".join(f" {o.hint}" for o in request.obstacles if o.hint)
+    norm = " Other spans are compared with it, too." if request.baseline else " It is no baseline for other spans."
+    return said + norm
+
+
+def _approved(request: RequestView, said: str) -> str:
+    held = "; ".join(o.why for o in request.obstacles)
+    return said + (f", but not yet: {held}. {request.obstacles[0].hint}" if held else ".")
+
+
+_ENDS: Mapping[str, Callable[[RequestView, str], str]] = {"accept": _accepted, "approve": _approved}
+"""What there is to say besides of requests whose effect something may stand in the way of."""
 
 
 def _brief(error: ValueError) -> str:

@@ -31,7 +31,7 @@ class Answers(Protocol):
     def times(self, pipeline: str, execution: int | None = None) -> TimesView: ...
     def execution(self, number: int) -> ExecutionView: ...
     def lineage(self, pipeline: str, asked: LineageQuery) -> LineageView | ReachView | ModelDiffView: ...
-    def removable(self, pipeline: str) -> RetentionView: ...
+    def removable(self, pipeline: str, *, gone: bool = False) -> RetentionView: ...
 
 
 class Daemon:
@@ -64,12 +64,12 @@ class Daemon:
         said = urlencode(asked.model_dump(exclude_defaults=True))
         return shape.model_validate(get(self._socket, f"/lineage/{_part(pipeline)}?{said}", _PATIENCE))
 
-    def removable(self, pipeline: str) -> RetentionView:
-        return RetentionView.model_validate(get(self._socket, f"/gc/{_part(pipeline)}", _PATIENCE))
+    def removable(self, pipeline: str, *, gone: bool = False) -> RetentionView:
+        return RetentionView.model_validate(get(self._socket, _gc(pipeline, gone=gone), _PATIENCE))
 
-    def collect(self, pipeline: str) -> RetentionView:
+    def collect(self, pipeline: str, *, gone: bool = False) -> RetentionView:
         """Have the daemon remove what need not stay."""
-        return RetentionView.model_validate(post(self._socket, f"/gc/{_part(pipeline)}", "", _GC_PATIENCE))
+        return RetentionView.model_validate(post(self._socket, _gc(pipeline, gone=gone), "", _GC_PATIENCE))
 
     def take(self, form: RequestForm) -> RequestsView:
         """Have the daemon take a request. Raises NotPossible for what makes no sense as things are."""
@@ -95,6 +95,10 @@ def pipelines(source: Answers, pipeline: str | None = None) -> StatusView:
         why = [f"{t.place}: {t.because}. {t.hint}" for t in view.troubles[:1]]
         raise Refused("the daemon is starting and knows no pipelines yet", hint=" ".join([*why, "Then ask again."]))
     return view
+
+
+def _gc(pipeline: str, *, gone: bool) -> str:
+    return f"/gc/{_part(pipeline)}" + ("?gone=true" if gone else "")
 
 
 def _part(name: str) -> str:

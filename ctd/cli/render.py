@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -12,11 +13,11 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.padding import Padding
 from rich.text import Text
 
+from ctd.api.forecast import ExpectedView, ForecastView
+from ctd.api.lineage import RetentionView
 from ctd.api.models import (
     DaemonView,
     DecisionView,
-    ExpectedView,
-    ForecastView,
     LiveView,
     NodeView,
     PipelineView,
@@ -50,6 +51,7 @@ LOOKS = {
     "succeeded": Look("✓", "+", "green"),
     "cancelled": Look("■", "#", "yellow"),
     "abandoned": Look("■", "#", "yellow"),
+    "invalid": Look("✗", "x", "red"),
     "as wanted": Look("✓", "+", "green"),
     "working": Look("▶", ">", "cyan"),
     "run": Look("▶", ">", "cyan"),
@@ -96,6 +98,8 @@ def status(view: StatusView, now: datetime, offline: str) -> RenderableType:
         parts += [Text(), Text("No pipelines.", style="yellow")]
     if view.problems:
         parts += [Text(), problems(view.problems)]
+    if view.notes:
+        parts += [Text(), *(Text(clean(note), style="dim") for note in view.notes)]
     return Group(*parts)
 
 
@@ -157,7 +161,15 @@ def forecast(view: ForecastView) -> RenderableType:
     head = Text(clean(view.pipeline), style="bold")
     head.append(": " + ", ".join([in_all(view), *(f"{n} {word}" for word, n in said.items() if n)]), "none")
     rows = [(state_text(_word(d)), _plain(_work(d)), _because(_reason(d), d.hint)) for d in view.held]
-    return Group(head, *rows_of(list(map(expected_row, view.forecast))), *rows_of(rows))
+    removed = [Text(f"  {_removed(view.removes)}", style="yellow")] if view.removes and view.removes.results else []
+    return Group(head, *rows_of(list(map(expected_row, view.forecast))), *rows_of(rows), *removed)
+
+
+def _removed(view: RetentionView) -> str:
+    """How many results would go, node by node."""
+    of = ", ".join(f"{many} of {node}" for node, many in Counter(c.node for c in view.results).items())
+    many = counted(len(view.results), "result")
+    return clean(f"then {many} would be removed by `keep` ({of}); `ctd gc --dry-run --spec FILE` names them")
 
 
 def in_all(view: ForecastView) -> str:
@@ -216,9 +228,10 @@ def _pipeline(view: PipelineView, now: datetime) -> RenderableType:
         [(_plain(n.node), state_text(n.state), _latest(n, now), _because(n.because, n.hint)) for n in view.nodes]
     )
     parts += rows_of([(_plain(t.target), _live(t, now), Text(clean(t.path), style="dim")) for t in view.live])
-    if view.problems:
+    refused, faults = (view.problems[:-1], view.problems[-1:]) if view.fault else (view.problems, [])
+    if refused:
         parts.append(Text("  An edit was refused; the last good version stays in force:", style="red"))
-        parts.append(Padding(problems(view.problems), (0, 0, 0, 4)))
+    parts += [Padding(problems(some), (0, 0, 0, 4)) for some in (refused, faults) if some]
     parts += [Text(f"  to do: {clean(suggestion)}", style="yellow") for suggestion in view.suggestions]
     parts += [_alert(alert) for alert in view.alerts]
     parts += [Text(f"  {clean(pause)}", style="yellow") for pause in view.pauses]

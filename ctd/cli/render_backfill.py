@@ -7,7 +7,7 @@ import itertools
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ctd.api.models import BackfillView
+from ctd.api.forecast import BackfillView
 from ctd.cli.render import expected_row, in_all, rows_of
 from ctd.cli.text import clean, counted
 

@@ -28,14 +28,15 @@ def retention(view: RetentionView) -> RenderableType:
     """`ctd gc` of one pipeline."""
     done = "removed" if view.removed else "to remove"
     head = Text(clean(view.pipeline), style="bold")
-    if not view.keeps:
-        return head.append(": no node says `keep`, so everything stays", "none")
+    stay = [Text(f"  {clean(note)}", style="dim") for note in view.notes]
+    if not (view.keeps or view.results):
+        return Group(head.append(": no node says `keep`, so everything stays", "none"), *stay)
     head.append(f": {counted(len(view.results), 'result')} {done}", "none")
     lines = (
         f"  {c.node} {c.key}  {c.artifact.type} #{c.artifact.artifact}: {c.because}  {c.artifact.uri}"
         for c in view.results
     )
-    return Group(head, *map(_line, lines))
+    return Group(head, *map(_line, lines), *stay)
 
 
 def _back(view: LineageView, now: datetime) -> Iterator[RenderableType]:

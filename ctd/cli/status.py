@@ -8,6 +8,7 @@ import time
 import click
 from rich.live import Live
 
+from ctd.api.health import EXIT_CODES
 from ctd.api.models import StatusView
 from ctd.cli import render
 from ctd.cli.answers import Answers, answers
@@ -34,10 +35,10 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
     Asks the daemon; without one, says what the state directory knows and what a daemon would do.
 
     \b
-    Exit codes: 1 the daemon is in trouble (its store, disk or log), or something
-    failed; 2 a spec or an edit of one is invalid; 3 something is blocked or waits
-    for someone; 0 all is as wanted, or ctd is at work on it. Of several: trouble,
-    then 2, 1 and 3.
+    Exit codes: 1 the daemon is in trouble (its store, disk or log); else 2 a spec
+    or an edit of one is invalid; else 1 something failed; else 3 something is
+    blocked or waits for someone, whatever else ctd is at work on; else 0 all is
+    as wanted, or will be by itself.
     """
     if not watch:
         view = _once(settings, pipeline)
@@ -53,14 +54,8 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
 
 
 def exit_code(view: StatusView) -> int:
-    """1 the daemon is in trouble, 2 invalid, 1 failed, 3 waiting, 0 as wanted; the first that applies."""
-    if view.troubles:
-        return 1
-    found = [*view.problems, *(p for pipeline in view.pipelines for p in pipeline.problems)]
-    if any(not p.warning for p in found):
-        return 2
-    states = {pipeline.state for pipeline in view.pipelines}
-    return 1 if "failed" in states else 3 if "waiting" in states else 0
+    """1 the daemon is in trouble, 2 invalid, 1 failed, 3 blocked or waiting for someone, 0; the first that applies."""
+    return 1 if view.troubles else EXIT_CODES[view.state]
 
 
 def offline(settings: Settings) -> str:

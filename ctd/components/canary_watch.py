@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from pydantic import TypeAdapter
 from tensorflow_serving.apis import predict_pb2
 
 from ctd.components.api import Outputs, Work
@@ -27,9 +26,8 @@ from ctd.deploy.tf_serving import until
 from ctd.deploy.versions import Versions
 from ctd.serving.client import Client
 from ctd.serving.errors import Code, RequestRefused, ServerDeadline
-from ctd.specs.targets import AnyTarget, Canary, Server, TfServingTarget
+from ctd.specs.targets import Canary, Server, TfServingTarget, read_target
 
-_TARGETS: TypeAdapter[AnyTarget] = TypeAdapter(AnyTarget)
 _PAUSE = timedelta(milliseconds=200)  # between two requests: a watch is no load test
 _FIRST_PAUSE = timedelta(milliseconds=20)  # until each was sent once: what differs is to be known soon
 _ANSWER = timedelta(seconds=30)  # longest time that an answer may take
@@ -38,7 +36,7 @@ _AWAY = timedelta(seconds=20)  # a server that restarts is away for a moment; th
 
 def watch(work: Work) -> Outputs:
     """Bake, judge, and have the target be as the verdict says."""
-    target = _TARGETS.validate_python(work.request.target)
+    target = read_target(work.request.target)
     pushed = work.input("pushed_model")
     if not isinstance(target, TfServingTarget):
         raise BadInput(

@@ -8,8 +8,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from pydantic import TypeAdapter
-
 from ctd.components.api import SERVING_DIR, STAMPED_MODEL_DIR, Outputs, Work
 from ctd.components.parity import Refused
 from ctd.components.pushes import push_converted, push_to_hub
@@ -24,16 +22,14 @@ from ctd.deploy.tf_serving import TfServing
 from ctd.deploy.tfjs import Tfjs
 from ctd.deploy.tflite import Tflite
 from ctd.specs.nodes import PusherSpec
-from ctd.specs.targets import AnyTarget, HubTarget, Server, TfjsTarget, TfliteTarget, TfServingTarget
-
-_TARGETS: TypeAdapter[AnyTarget] = TypeAdapter(AnyTarget)
+from ctd.specs.targets import AnyTarget, HubTarget, Server, TfjsTarget, TfliteTarget, TfServingTarget, read_target
 
 
 def run(work: Work) -> Outputs:
     """Push the model, or find it already there; say which version it is and whether the server serves it."""
     for what in work.spec(PusherSpec).require:
         _check_blessed(work, f"{what}_blessing")
-    target: AnyTarget = _TARGETS.validate_python(work.request.target)
+    target: AnyTarget = read_target(work.request.target)
     model, output = work.input("model"), work.output("pushed_model")
     work.progress(f"pushing model #{model.id} to {target.base_path(work.request.pipeline)}")
     try:

@@ -101,6 +101,7 @@ class Execution:
     timings: Mapping[str, float] = field(default_factory=dict)  # seconds by phase, of PHASES
     process: Mapping[str, str | int] = field(default_factory=dict)  # pid, start time, boot id of the worker
     left_out: tuple[LeftOut, ...] = ()  # of its windows
+    told: str = ""  # identity of all that spec, target and code said to it, what is not part of the work included
     epoch: int = 0  # which start of the daemon it belongs to
     id: int = 0  # MLMD's; 0 until recorded
 

@@ -59,6 +59,7 @@ class History:
         self._gone: set[int] = set()
         self._running: dict[int, None] = {}
         self._arrived: dict[tuple[str, str, bool], dict[int, datetime]] = {}  # pipeline, node, whether it was read
+        self._read: dict[tuple[str, str], dict[tuple[int, str], datetime]] = {}  # by span and content
         self._pushes: dict[tuple[str, str], list[int]] = {}  # pipeline and target to executions that pushed
         self._trials: dict[tuple[str, str], int] = {}  # pipeline and pushed version to the execution that judged it
         self._withdrawn: dict[tuple[str, str], int] = {}  # and of those that did not become the live one
@@ -112,6 +113,9 @@ class History:
         for read in (False, True) if e.state is State.SUCCEEDED else (False,):
             arrived = self._arrived.setdefault((e.pipeline, e.node, read), {})
             arrived[span] = min(arrived.get(span, e.started), e.started)
+        if e.state is State.SUCCEEDED:
+            contents, what = self._read.setdefault((e.pipeline, e.node), {}), (span, e.ingredients.get("content", ""))
+            contents[what] = min(contents.get(what, e.started), e.started)
 
     def _take_in(self, e: Execution, artifact: Artifact) -> None:
         self._artifacts[artifact.id] = artifact
@@ -200,6 +204,10 @@ class History:
         """When each span of an input was begun to be read for the first time, or `read` with success."""
         return self._arrived.get((pipeline, node, read), {})
 
+    def first_read(self, pipeline: str, node: str, span: int, content: str) -> datetime | None:
+        """When a span of an input was begun to be read with success while it had this content, for the first time."""
+        return self._read.get((pipeline, node), {}).get((span, content))
+
     def latest(self, pipeline: str, node: str, piece: str) -> Execution | None:
         """The newest execution of this node and piece, whatever its key and end."""
         return self._place(pipeline, node, piece).latest
@@ -209,6 +217,14 @@ class History:
 
     def of_pipeline(self, pipeline: str) -> Iterator[Execution]:
         return (self._by_id[i] for i in self._of_pipeline.get(pipeline, ()))
+
+    def pipelines(self) -> tuple[str, ...]:
+        """All of which there are executions, whether anybody wants them still or not."""
+        return tuple(self._of_pipeline)
+
+    def places(self, pipeline: str) -> frozenset[tuple[str, str]]:
+        """The nodes and pieces of a pipeline that were ever run."""
+        return frozenset((node, piece) for name, node, piece in self._places if name == pipeline)
 
     def count(self, pipeline: str) -> int:
         """How many executions of the pipeline there are."""

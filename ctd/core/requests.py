@@ -56,6 +56,7 @@ class OperatorRequest:
     # ROLLBACK: id of the push to go back to
     execution: int = 0  # CANCEL: which; RETRY: only the work of this one; 0: all of the node; ROLLBACK: the push undone
     again: bool = False  # RUN_NOW, BACKFILL: what was made before is not reused
+    baseline: bool = False  # ACCEPT: the span is a measure for others too, and no exception
     reason: str = ""
     id: int = 0  # MLMD's; 0 until recorded
 
@@ -65,6 +66,7 @@ class OperatorRequest:
         of = [self.who, self.node, self.key, self.span, self.about, self.execution, self.again, self.reason]
         if self.last is not None:
             of += [self.last, self.order]
+        of += ["baseline"] if self.baseline else []
         return f"{self.pipeline}/{self.verb.value}/{self.at.isoformat()}/{digest_of(of)[:16]}"
 
     def covers(self, span: int) -> bool:

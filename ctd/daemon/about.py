@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ctd.api.models import ObstacleView
 from ctd.core.requests import Order
 
 
@@ -18,3 +19,4 @@ class About:
     execution: int = 0
     last: int | None = None
     order: Order | None = None
+    obstacles: tuple[ObstacleView, ...] = ()  # what keeps it from having its effect at once

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from ctd.api.lineage import (
@@ -21,7 +21,7 @@ from ctd.api.lineage import (
 )
 from ctd.api.models import ExecutionView
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
-from ctd.core.calendars import NUMBERS
+from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
@@ -169,20 +169,31 @@ class Ancestry:
         return {key: [self._artifact(a) for a in taken] for key, taken in artifacts.items()}
 
     def _artifact(self, artifact: Artifact) -> ArtifactView:
-        return artifact_view(artifact, self.history, self.spec)
+        return artifact_view(artifact, self.history, self.spec.calendars)
 
 
-def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: History, *, removed: bool) -> RetentionView:
+def retention_view(
+    spec: PipelineSpec, found: Iterable[Collect], history: History, *, removed: bool, notes: Iterable[str] = ()
+) -> RetentionView:
     """What was removed, or would be."""
+    return leftovers_view(spec.name, found, history, spec.calendars).model_copy(
+        update={"keeps": keeps(spec), "removed": removed, "notes": list(notes)}
+    )
+
+
+def leftovers_view(
+    pipeline: str, found: Iterable[Collect], history: History, calendars: Mapping[str, Calendar]
+) -> RetentionView:
+    """What would be removed of what nobody makes any more. `calendars` are those of nodes that there still are."""
     return RetentionView(
-        pipeline=spec.name,
-        keeps=keeps(spec),
-        removed=removed,
+        pipeline=pipeline,
+        keeps=False,
+        removed=False,
         results=[
             CollectedView(
                 node=c.execution.node,
                 key=c.execution.key,
-                artifact=artifact_view(c.artifact, history, spec),
+                artifact=artifact_view(c.artifact, history, calendars),
                 because=c.because,
             )
             for c in found
@@ -190,10 +201,10 @@ def retention_view(spec: PipelineSpec, found: Iterable[Collect], history: Histor
     )
 
 
-def artifact_view(artifact: Artifact, history: History, spec: PipelineSpec) -> ArtifactView:
+def artifact_view(artifact: Artifact, history: History, calendars: Mapping[str, Calendar]) -> ArtifactView:
     """An artifact as the outside sees it."""
     maker = history.maker(artifact.id)
-    calendar = spec.calendars.get(maker.node, NUMBERS) if maker else NUMBERS
+    calendar = calendars.get(maker.node, NUMBERS) if maker else NUMBERS
     named = artifact.span is not None and f"span {span_name(calendar, artifact.span, artifact.version)}"
     return ArtifactView(
         artifact=artifact.id,

@@ -91,14 +91,19 @@ class Answers:
     def lineage(self, pipeline: str, asked: LineageQuery) -> View:
         return self._asked(lambda at: at.views.lineage(pipeline, asked))
 
-    def removable(self, pipeline: str) -> View:
-        return self._asked(lambda at: at.views.removable(pipeline))
+    def removable(self, pipeline: str, *, gone: bool = False) -> View:
+        return self._asked(lambda at: at.views.removable(pipeline, gone=gone))
 
-    def collect(self, pipeline: str) -> View:
+    def collect(self, pipeline: str, *, gone: bool = False) -> View:
         def removed(at: AtWork) -> View:
-            spec = at.views.known(pipeline)
-            found = at.controller.collect(spec)
-            return retention_view(spec, found, at.views.history, removed=True)
+            would = at.views.removable(pipeline, gone=gone)
+            if gone:
+                at.controller.remove(pipeline, at.views.orphans(pipeline))
+            else:
+                spec = at.views.known(pipeline)
+                found = at.controller.collect(spec)
+                would = retention_view(spec, found, at.views.history, removed=True, notes=would.notes)
+            return would.model_copy(update={"removed": True})
 
         try:
             return self._asked(removed, _GC_PATIENCE)

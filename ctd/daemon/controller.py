@@ -101,6 +101,10 @@ class Controller:
         """Remove what need not stay. Only in answer to a question: the loop alone writes."""
         return self._reconciler.collect(spec)
 
+    def remove(self, pipeline: str, found: tuple[Collect, ...]) -> tuple[Collect, ...]:
+        """Remove these results. Only in answer to a question, too."""
+        return self._reconciler.remove(pipeline, found)
+
     def look(self, name: str) -> None:
         """Ask for a look at a pipeline, or at the specs. Safe in a signal handler and from any thread."""
         self._looks.add(name)

@@ -5,21 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from ctd.api.models import RequestsView
+from ctd.api.models import ObstacleView, RequestsView
 from ctd.api.requests import RequestForm
-from ctd.core.calendars import span_in_key
 from ctd.core.errors import NotFound, NotPossible, StoreUnavailable
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.timing import Clock
 from ctd.daemon.about import About
+from ctd.daemon.acceptances import Acceptances
+from ctd.daemon.approvals import Approvals
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.rollbacks import Rollbacks
-from ctd.daemon.span_names import span_among, written
 from ctd.daemon.views import Views, request_view
-from ctd.planning.asked import accepted, finding, own_pause
-from ctd.planning.decided import outputs_of
-from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Wait
+from ctd.planning.asked import own_pause
+from ctd.planning.decisions import Blocked, Decision, Plan, Wait
 from ctd.specs.hints import listed
 
 
@@ -40,15 +39,15 @@ class Inbox:
             form = form.model_copy(update={"pipeline": execution.pipeline, "node": execution.node})
         if not (verb is Verb.CANCEL and form.execution is not None):  # what nobody wants any more may still run
             self.views.known(form.pipeline, form.node)
-        made: list[OperatorRequest] = []
+        made: list[tuple[OperatorRequest, tuple[ObstacleView, ...]]] = []
         concerned = list(self._concerned(verb, form))
         try:
-            made.extend(self.obey(self._request(form, who, about)) for about in concerned)
+            made.extend((self.obey(self._request(form, who, about)), about.obstacles) for about in concerned)
         except StoreUnavailable as error:
-            raise _not_recorded(form, made, len(concerned), error) from error
+            raise _not_recorded(form, [request for request, _ in made], len(concerned), error) from error
         finally:
             self.look(form.pipeline)
-        return RequestsView(requests=[request_view(request) for request in made])
+        return RequestsView(requests=[request_view(request, obstacles) for request, obstacles in made])
 
     def _request(self, form: RequestForm, who: str, about: About) -> OperatorRequest:
         return OperatorRequest(
@@ -64,57 +63,29 @@ class Inbox:
             about=about.identity,
             execution=about.execution,
             again=form.again,
+            baseline=form.as_baseline,
             reason=" ".join(form.reason.split()),
         )
 
     # What each verb is about, or why it makes no sense.
 
     def _concerned(self, verb: Verb, form: RequestForm) -> Iterator[About]:
-        rollbacks = Rollbacks(self.views)
+        rollbacks, approvals = Rollbacks(self.views), Approvals(self.views)
         asked: Mapping[Verb, Callable[[RequestForm], Iterator[About]]] = {
-            Verb.ACCEPT: self._accept,
+            Verb.ACCEPT: Acceptances(self.views).asked,
             Verb.PAUSE: self._pause,
             Verb.RESUME: self._resume,
             Verb.RUN_NOW: self._run_now,
             Verb.RETRY: self._retry,
             Verb.CANCEL: self._cancel,
-            Verb.APPROVE: self._judge,
-            Verb.REJECT: self._judge,
+            Verb.APPROVE: approvals.asked,
+            Verb.REJECT: approvals.asked,
             Verb.BACKFILL: self._backfill,
             Verb.STOP_BACKFILL: self._stop_backfill,
             Verb.ROLLBACK: rollbacks.asked,
             Verb.RELEASE: rollbacks.released,
         }
         return asked[verb](form)
-
-    def _accept(self, form: RequestForm) -> Iterator[About]:
-        spec = self.views.known(form.pipeline)
-        gates = {w.node: w for w in spec.work if w.piece.gate}
-        ref = written(form.span)
-        calendars = {node: w.calendar for node, w in gates.items()}
-        number, _, among = span_among(calendars, form.span, form.pipeline)
-        judged = [d for d in self._decisions(form.pipeline) if d.subject.node in gates]
-        mine = [
-            d
-            for d in judged
-            if (among is None or d.subject.node in among) and _is_span(d.subject.key, number, ref.version)
-        ]
-        refused = [d for d in mine if _refuses(d)]
-        if not refused:
-            there = sorted({d.subject.key for d in judged if _refuses(d)})
-            hint = f"Refused: {listed(there)}. `ctd status {form.pipeline}` says why."
-            if not mine:
-                raise NotFound(f"no validator of {form.pipeline} has looked at a span {form.span}", hint=hint)
-            because = "; ".join(d.because for d in mine if not isinstance(d, Reuse)) or "it is good"
-            raise NotPossible(f"{mine[0].subject.key} is not refused: {because}", hint=hint)
-        for d in refused:
-            node = d.subject.node
-            execution = self.views.history.execution(d.execution) if isinstance(d, Reuse | Wait) else None
-            if execution is None:
-                continue
-            if number in accepted(self.views.history, form.pipeline, gates[node], {number: d}):
-                raise NotPossible(f"{d.subject.key} was accepted before", hint="Windows take it already.")
-            yield About(node, d.subject.key, number, finding(execution, gates[node]))
 
     def _pause(self, form: RequestForm) -> Iterator[About]:
         known = own_pause(self.views.history, form.pipeline, form.node)
@@ -161,15 +132,6 @@ class Inbox:
         for execution in mine:
             yield About(form.node, execution.key, execution=execution.id)
 
-    def _judge(self, form: RequestForm) -> Iterator[About]:
-        waiting = [d for d in self._of(form) if isinstance(d, Blocked) and d.fingerprint]
-        if not waiting:
-            needs = self.views.known(form.pipeline).node(form.node).approval
-            hint = "Work asks when all its inputs are there." if needs else "Only nodes with `approval: true` ask."
-            raise NotPossible(f"nothing of {_place(form)} waits for approval", hint=hint)
-        for d in waiting:
-            yield About(form.node, d.subject.key, identity=d.fingerprint)
-
     def _backfill(self, form: RequestForm) -> Iterator[About]:
         checked = self._ranges(form).request(form)
         yield About(checked.node, checked.key, checked.span, last=checked.last, order=checked.order)
@@ -211,15 +173,6 @@ class Inbox:
             hint = f"`ctd run-now {place} --again` does it again."
             raise NotPossible(f"execution {number} succeeded", hint=hint)
         return execution
-
-
-def _is_span(key: str, number: int, version: int | None) -> bool:
-    found = span_in_key(key)
-    return found is not None and found.number == number and version in (None, found.version or 0)
-
-
-def _refuses(decision: Decision) -> bool:
-    return any(not a.blessed for made in outputs_of(decision).values() for a in made)
 
 
 def _failed(decision: Decision) -> bool:

@@ -11,7 +11,8 @@ from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from ctd.api.models import BackfillView, ExpectedView, ForecastView
+from ctd.api.forecast import BackfillView, ExpectedView, ForecastView
+from ctd.api.lineage import RetentionView
 from ctd.api.requests import RequestForm
 from ctd.core.calendars import SpanRef
 from ctd.core.errors import NotFound, PermanentError, StoreUnavailable
@@ -20,19 +21,23 @@ from ctd.core.history import History
 from ctd.core.requests import Order
 from ctd.core.timing import Clock, SystemClock
 from ctd.core.troubles import Fault, Trouble, TroubleKind
+from ctd.daemon.ancestry import retention_view
 from ctd.daemon.explanation import decision_view
+from ctd.daemon.leftovers import staying
 from ctd.daemon.lock import began_at, held, owner_of
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.views import Views, with_node
 from ctd.daemon.wanted import Wanted
+from ctd.engine.collect import kept_by
 from ctd.engine.look import look, look_closely
 from ctd.engine.observe import Observer
 from ctd.engine.recovery import remember
 from ctd.metadata.identity import IDENTITY
 from ctd.metadata.mlmd import MlmdStore
 from ctd.planning.decisions import Blocked, Plan, Wait
-from ctd.planning.forecast import Expected, forecast
+from ctd.planning.forecast import Expected, Forecast, forecast
 from ctd.planning.rehearsal import rehearsal
+from ctd.planning.retention import collectable
 from ctd.planning.supposed import NothingSupposed, with_spans
 from ctd.planning.world import World
 from ctd.specs.pipeline import PipelineSpec
@@ -113,7 +118,16 @@ def supposing(
         forecast=[_expected(e) for e in found.expected],
         seconds=found.cost.total_seconds(),
         held=[decision_view(d) for d in found.end.decisions if isinstance(d, Wait | Blocked)],
+        removes=removes(spec, found, history, kept_by(wanted.targets)),
     )
+
+
+def removes(spec: PipelineSpec, found: Forecast, history: History, pushed: Mapping[str, int]) -> RetentionView:
+    """What would go once all that was done: of what is there now, without what is made up."""
+    going = collectable(spec, found.end, found.history, pushed)
+    real = [c for c in going if history.artifact(c.artifact.id) == c.artifact]
+    notes = staying(spec, found.end, history, pushed)
+    return retention_view(spec, real, history, removed=False, notes=notes)
 
 
 def rehearse(settings: Settings, form: RequestForm) -> BackfillView:

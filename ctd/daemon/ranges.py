@@ -13,10 +13,7 @@ from ctd.core.errors import NotFound, NotPossible
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Order, Verb
 from ctd.daemon.span_names import span_range
-from ctd.planning.arrivals import late
-from ctd.planning.backfills import invited
 from ctd.planning.decisions import Backfill, Plan, Wait
-from ctd.planning.world import World
 from ctd.specs.hints import listed
 from ctd.specs.pipeline import PipelineSpec
 
@@ -117,8 +114,7 @@ class Ranges:
         for name in [node] if node else self.spec.inputs:
             if any(unread.node == name and not set(spans).isdisjoint(unread.spans) for unread in self.made.unread):
                 return True
-            shut_out = late(self.spec.inputs[name], name, self.spec.name, spans, World(self.now, self.history))
-            if any(n in shut_out and not invited(self.history, self.spec.name, name, n) for n in spans):
+            if not set(spans).isdisjoint(self.made.late.get(name, ())):
                 return True
         return False
 

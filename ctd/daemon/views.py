@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from ctd.api.health import PipelineState, worst
 from ctd.api.lineage import LineageQuery, LineageView, ModelDiffView, ReachView, RetentionView
 from ctd.api.models import (
     DaemonView,
@@ -16,7 +17,7 @@ from ctd.api.models import (
     LiveView,
     NodeState,
     NodeView,
-    PipelineState,
+    ObstacleView,
     PipelineView,
     PlanView,
     ProblemView,
@@ -30,8 +31,9 @@ from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
 from ctd.core.troubles import Trouble
-from ctd.daemon.ancestry import Ancestry, retention_view
+from ctd.daemon.ancestry import Ancestry, leftovers_view, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
+from ctd.daemon.leftovers import staying, without_spec
 from ctd.daemon.ranges import backfill_views, notes
 from ctd.daemon.times import times_view
 from ctd.daemon.troubles import trouble_views
@@ -39,8 +41,9 @@ from ctd.daemon.wanted import Wanted
 from ctd.engine.collect import kept_by
 from ctd.planning.asked import own_pause
 from ctd.planning.canaries import live, trial
+from ctd.planning.condition import condition
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Standing, Wait
-from ctd.planning.retention import collectable
+from ctd.planning.retention import Collect, collectable, orphaned
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem
@@ -77,6 +80,7 @@ class Views:
             troubles=trouble_views(self.troubles()),
             pipelines=[self._pipeline(spec) for _, spec in sorted(wanted.items())],
             problems=problem_views(lost),
+            notes=list(without_spec(self.wanted.pipelines, self.history)) if pipeline is None else [],
         )
 
     def plan(self, pipeline: str) -> PlanView:
@@ -148,11 +152,29 @@ class Views:
         """Where a model came from, what a span went into, or why two models differ."""
         return Ancestry(self.known(pipeline), self.history, self._execution).answer(asked)
 
-    def removable(self, pipeline: str) -> RetentionView:
-        """What retention would remove now."""
+    def removable(self, pipeline: str, *, gone: bool = False) -> RetentionView:
+        """What retention would remove now; with `gone`, what nobody makes any more."""
+        if gone:
+            spec = self.wanted.pipelines.get(pipeline)
+            return leftovers_view(pipeline, self.orphans(pipeline), self.history, spec.calendars if spec else {})
         spec, made = self.known(pipeline), self.plans().get(pipeline)
-        found = collectable(spec, made, self.history, kept_by(self.wanted.targets)) if made else ()
-        return retention_view(spec, found, self.history, removed=False)
+        found = collectable(spec, made, self.history, self._pushed) if made else ()
+        notes = staying(spec, made, self.history, self._pushed)
+        return retention_view(spec, found, self.history, removed=False, notes=notes)
+
+    def orphans(self, pipeline: str) -> tuple[Collect, ...]:
+        """What is left of nodes that the spec has no longer, or of a pipeline without a spec."""
+        spec = self._spec_or_none(pipeline)
+        return orphaned(pipeline, spec, self.plans().get(pipeline), self.history, self._pushed)
+
+    def _spec_or_none(self, pipeline: str) -> PipelineSpec | None:
+        """The spec; none of a pipeline that there was."""
+        there = self.wanted.pipelines.get(pipeline) is None and self.history.count(pipeline)
+        return None if there else self._spec(pipeline)
+
+    @property
+    def _pushed(self) -> Mapping[str, int]:
+        return kept_by(self.wanted.targets)
 
     def known(self, pipeline: str, node: str = "") -> PipelineSpec:
         """The spec of a pipeline that is there and has the node."""
@@ -170,32 +192,34 @@ class Views:
     def _pipeline(self, spec: PipelineSpec) -> PipelineView:
         made = self.plans().get(spec.name)
         decisions = made.decisions if made else ()
+        refused, faults = self.wanted.problems_of(spec.name), tuple(self._faults(spec.name))
         return PipelineView(
             pipeline=spec.name,
             file=self.wanted.file_of(spec.name),
-            state=_state_of(made),
+            state=_state_of(made, refused=bool(refused), fault=bool(faults)),
             nodes=[
                 self._node(spec, name, [d for d in decisions if d.subject.node == name]) for name in _in_order(spec)
             ],
             live=[self._live(spec.name, target) for target in spec.targets],
-            problems=problem_views([*self.wanted.problems_of(spec.name), *self._faults(spec.name)]),
+            problems=problem_views([*refused, *faults]),
+            fault=bool(faults),
             strays=list(self.strays(spec.name)),
             pauses=list(self._pauses(spec)),
             suggestions=list(Explanation(spec, made, self.history).suggestions()) if made else [],
             alerts=_alerts(made) if made else [],
             backfills=backfill_views(made),
-            notes=notes(made),
+            notes=[*notes(made), *staying(spec, made, self.history, self._pushed)],
         )
 
     def _node(self, spec: PipelineSpec, node: str, decisions: list[Decision]) -> NodeView:
         pieces = {w.piece.name for w in spec.work if w.node == node}
         latest = [e for piece in pieces if (e := self.history.latest(spec.name, node, piece))]
         execution = max(latest, key=lambda e: e.id, default=None)
-        worst = min(decisions, key=lambda d: _URGENCY.index(_state(d)), default=None)
+        worst = min(decisions, key=lambda d: _URGENCY.index(state_word(d)), default=None)
         return NodeView(
             node=node,
             kind=spec.node(node).kind,
-            state=_state(worst) if worst else "waiting",
+            state=state_word(worst) if worst else "waiting",
             because=_because(worst, decisions) if worst else "not looked at yet",
             hint=worst.hint if isinstance(worst, Blocked) else "",
             latest=self._execution(execution) if execution else None,
@@ -286,14 +310,14 @@ def with_node(spec: PipelineSpec, node: str) -> PipelineSpec:
 
 def _because(worst: Decision, decisions: list[Decision]) -> str:
     """The reason of the most urgent of a node's decisions, and how many are like it."""
-    alike = sum(1 for d in decisions if _state(d) == _state(worst))
+    alike = sum(1 for d in decisions if state_word(d) == state_word(worst))
     if isinstance(worst, Reuse) and alike > 1:
         return f"all {alike} results are there"
     said = f"{worst.subject.key}: {worst.because}" if worst.subject.key else worst.because
     return f"{said} (and {alike - 1} more)" if alike > 1 else said
 
 
-def request_view(request: OperatorRequest) -> RequestView:
+def request_view(request: OperatorRequest, obstacles: Iterable[ObstacleView] = ()) -> RequestView:
     """A request as the outside sees it."""
     r = request
     return RequestView(
@@ -307,6 +331,8 @@ def request_view(request: OperatorRequest) -> RequestView:
         reason=r.reason,
         who=r.who,
         at=r.at.isoformat(),
+        baseline=r.baseline,
+        obstacles=list(obstacles),
     )
 
 
@@ -320,7 +346,8 @@ def _alerts(made: Plan) -> list[str]:
     return [f"{a.node}: {a.because}. {a.hint}" for a in made.alerts]
 
 
-def _state(decision: Decision) -> NodeState:
+def state_word(decision: Decision) -> NodeState:
+    """The state of a node whose work this decision is about."""
     match decision:
         case Run():
             return "queued"
@@ -334,14 +361,11 @@ def _state(decision: Decision) -> NodeState:
             return "failed" if decision.failed else "blocked"
 
 
-def _state_of(made: Plan | None) -> PipelineState:
-    if made is None:
-        return "working"
-    if made.failed:
-        return "failed"
-    if not made.settled:
-        return "working"
-    return "waiting" if made.stuck else "as wanted"
+def _state_of(made: Plan | None, *, refused: bool, fault: bool) -> PipelineState:
+    found: list[PipelineState] = [condition(made).value if made else "working"]
+    found += ["invalid"] if refused else []
+    found += ["failed"] if fault else []
+    return worst(found)
 
 
 def _in_order(spec: PipelineSpec) -> list[str]:

@@ -41,7 +41,10 @@ class Collector:
 
     def collect(self, spec: PipelineSpec, made: Plan, targets: Mapping[str, AnyTarget]) -> tuple[Collect, ...]:
         """Remove what need not stay. Raises StoreUnavailable; what cannot be unlinked is so at the next start."""
-        found = collectable(spec, made, self._history, kept_by(targets))
+        return self.remove(spec.name, collectable(spec, made, self._history, kept_by(targets)))
+
+    def remove(self, pipeline: str, found: tuple[Collect, ...]) -> tuple[Collect, ...]:
+        """Remove these. Raises StoreUnavailable; what cannot be unlinked is so at the next start."""
         for one in found:
             fp("gc.mark")
             self._store.delete_artifact(one.artifact)
@@ -49,7 +52,7 @@ class Collector:
             unlink(self._state, one.artifact)
         if found:
             because = f"{len(found)} results that need not stay were removed"
-            log.info(Event.COLLECTED.value, extra={"pipeline": spec.name, "because": because})
+            log.info(Event.COLLECTED.value, extra={"pipeline": pipeline, "because": because})
         return found
 
 

@@ -43,6 +43,7 @@ class TargetObserver:
             server=_server(target),
             uploads=_uploads(target, spec.name),
             seen=self._seen(target, spec.name, push, history) if push else None,
+            identity=target.identity(),
         )
 
     def _seen(self, target: AnyTarget, pipeline: str, push: Execution, history: History) -> TargetSeen | None:

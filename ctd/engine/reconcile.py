@@ -102,6 +102,10 @@ class Reconciler:
         """Remove now what need not stay."""
         return self._collector.collect(spec, self.plan(spec), self._targets())
 
+    def remove(self, pipeline: str, found: tuple[Collect, ...]) -> tuple[Collect, ...]:
+        """Remove results that somebody wants gone."""
+        return self._collector.remove(pipeline, found)
+
     def obey(self, request: OperatorRequest) -> OperatorRequest:
         """Record what someone asked for, so that plans heed it. A running execution is told at once to stop."""
         p = self._parts
@@ -191,7 +195,7 @@ class Reconciler:
             key=execution.key,
             entrypoint=wired.piece.entrypoint,
             staging=str(self._parts.state.staging(execution.id)),
-            spec=spec.node(execution.node).model_dump(mode="json"),
+            spec=spec.node(execution.node).to_json(),
             outputs=wired.piece.makes,
             inputs={key: named(some, wired.calendar_of(key)) for key, some in run.inputs.items()},
             module=wired.module,
@@ -200,7 +204,7 @@ class Reconciler:
             files=run.files,
             revision=run.revision,
             paths=wired.piece.files,
-            target=target.model_dump(mode="json") if target else {},
+            target=target.to_json() if target else {},
             story=self._story(run) if target else {},
             untried=run.untried,
         )
@@ -220,7 +224,7 @@ class Reconciler:
         """Log alerts, and decisions that wait or are blocked, once per reason."""
         alerts = frozenset(made.alerts)
         for alert in alerts - self._alerts.get(made.pipeline, frozenset()):
-            event = Event.TARGET if alert.target else Event.STALE
+            event = Event.TARGET if alert.target else Event.MISNUMBERED if alert.spans else Event.STALE
             log.warning(event.value, extra={"pipeline": made.pipeline, **vars(alert)})
         self._alerts[made.pipeline] = alerts
         telling = {d.subject: d for d in _telling(made)}

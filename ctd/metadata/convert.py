@@ -130,6 +130,7 @@ def execution_to_proto(execution: Execution, type_id: int) -> pb.Execution:
         "empty_inputs": _json([key for key, ids in e.inputs.items() if not ids]),
         "empty_outputs": _json([key for key, made in e.outputs.items() if not made]),
         "failure": _json(asdict(e.failure)) if e.failure else "",
+        "told": e.told,
         "left_out": _json([[left.span, left.kind, left.why] for left in e.left_out]),
         _RESULT: _execution_result(e),
     }
@@ -164,6 +165,7 @@ def request_to_proto(request: OperatorRequest, type_id: int) -> pb.Execution:
         "about": r.about,
         "execution": r.execution,
         "again": int(r.again),
+        "baseline": int(r.baseline),
         "reason": r.reason,
         "who": r.who,
         "at": r.at.isoformat(),
@@ -183,6 +185,7 @@ def request_from_proto(proto: pb.Execution) -> OperatorRequest:
             "verb": Verb(values["verb"]),
             "at": datetime.fromisoformat(values["at"]),
             "again": bool(values.get("again")),
+            "baseline": bool(values.get("baseline")),
             "order": Order(values["order"]) if "order" in values else None,
             "id": proto.id,
         }

@@ -115,6 +115,7 @@ def execution_of(
         timings=_object(values.get("timings")),
         process=_object(values.get("process")),
         left_out=tuple(LeftOut(*left) for left in json.loads(left_out)) if left_out else (),
+        told=intern(values.get("told", "")),
         epoch=values.get("epoch", 0),
         id=number,
     )

@@ -86,9 +86,14 @@ def cancelled(history: History, execution: Execution) -> OperatorRequest | None:
     return next((r for r in cancels if r.execution == execution.id), None)
 
 
-def accepted(history: History, pipeline: str, gate: WiredPiece, decisions: Mapping[int, Decision]) -> frozenset[int]:
-    """The spans that someone accepted although this gate refused them: for this version, data and finding only."""
-    found: set[int] = set()
+def accepted(
+    history: History, pipeline: str, gate: WiredPiece, decisions: Mapping[int, Decision]
+) -> Mapping[int, OperatorRequest]:
+    """The spans that someone accepted although this gate refused them: for this version, data and finding only.
+
+    Of several acceptances of one finding the latest counts.
+    """
+    found: dict[int, OperatorRequest] = {}
     for request in history.asked(pipeline, gate.node, Verb.ACCEPT):
         span = request.span
         decision = decisions.get(span) if span is not None else None
@@ -98,8 +103,8 @@ def accepted(history: History, pipeline: str, gate: WiredPiece, decisions: Mappi
             continue
         execution = history.execution(decision.execution)
         if execution is not None and finding(execution, gate) == request.about:
-            found.add(span)
-    return frozenset(found)
+            found.setdefault(span, request)
+    return found
 
 
 def finding(execution: Execution, gate: WiredPiece) -> str:

@@ -53,7 +53,8 @@ def watched(pipeline: str, wired: WiredPiece, attempts: int, world: World) -> De
         "inputs": {"pushed_model": [[None, pushed.digest]]},
     }
     new = f"version {pushed.properties['pushed_version']} serves as {pushed.properties['label']}"
-    decision = decide(Wanted(pipeline, subject, ingredients, taken, attempts, new=new), world)
+    told = fact.identity if fact else ""
+    decision = decide(Wanted(pipeline, subject, ingredients, taken, attempts, new=new, told=told), world)
     pause = paused(history, pipeline, wired.node) if isinstance(decision, Run) else None
     return Wait(subject, f"paused {pause.said}; then: {decision.because}") if pause else decision
 

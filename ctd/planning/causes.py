@@ -101,6 +101,7 @@ class Causes:
                 return (*found, *changed)
         tried = [t for t in self.history.tried(e.pipeline, e.node, e.piece, e.fingerprint) if t.id < (e.id or _NEXT)]
         if tried and tried[-1].state is not State.SUCCEEDED:
+            found += _edited(e, tried[-1])
             found.append(_attempt(e, tried[-1]))
         done = next((t for t in reversed(tried) if t.state is State.SUCCEEDED), None)
         if done is not None:
@@ -295,6 +296,13 @@ def _name(e: Execution) -> str:
 
 def _unversioned(e: Execution) -> str:
     return plain_key(e.key).partition(".v")[0]
+
+
+def _edited(e: Execution, last: Execution) -> Iterator[Cause]:
+    """What the attempt before was told otherwise, though it is no part of the work."""
+    if "" not in (e.told, last.told) and e.told != last.told:
+        text = f"the spec of {e.node}, its target or pinned code was edited since execution {last.id}"
+        yield _leaf(e, "setting", text)
 
 
 def _attempt(e: Execution, last: Execution) -> Cause:

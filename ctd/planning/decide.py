@@ -47,6 +47,7 @@ class Wanted:
     version: int | None = None
     files: tuple[SourceFile, ...] = ()
     calendars: Calendars = field(default_factory=dict)  # of its inputs
+    told: str = ""  # identity of all that its process would be told, what is no ingredient included
 
 
 def decide(wanted: Wanted, world: World) -> Decision:
@@ -87,7 +88,23 @@ def _attempt(wanted: Wanted, key: str, tried: tuple[Execution, ...], world: Worl
     counted = _since(retry, tried)
     if retry and not counted:
         return _because(run, f"tried again, asked {retry.said}")
-    return _again(wanted, run, counted, world)
+    told = tuple(_as_told(wanted, counted))
+    if not told:
+        edited = "its spec, target or pinned code was edited since"
+        return _because(run, f"{edited} execution {counted[-1].id} failed: tried again")
+    return _again(wanted, run, told, world)
+
+
+def _as_told(wanted: Wanted, tried: tuple[Execution, ...]) -> Iterator[Execution]:
+    """The attempts that count: what failed under another spec (or code that is pinned) may be mended.
+
+    Of what was told to attempts before this was recorded nobody knows, so they count. A cancellation stands.
+    """
+    since = 0
+    for at, e in enumerate(tried):
+        if e.state in (State.FAILED, State.ABANDONED) and e.told not in ("", wanted.told):
+            since = at + 1
+    return iter(tried[since:])
 
 
 def running_since(execution: Execution) -> str:
@@ -154,6 +171,7 @@ def _run(wanted: Wanted, key: str, tried: tuple[Execution, ...], world: World) -
         version=wanted.version,
         files=wanted.files,
         supersedes=last.id if last and last.superseded else 0,
+        told=wanted.told,
     )
 
 

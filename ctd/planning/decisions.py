@@ -51,6 +51,7 @@ class Run:
     renewal: bool = False  # of a span: its result is there, but is to be made anew, as of another schema
     urgent: bool = False  # of a push: its target has lost what was live, so it waits for no slot
     untried: bool = False  # of a push: it takes over without having been a canary
+    told: str = ""  # as in `Execution`
 
     action = "run"
 
@@ -69,6 +70,7 @@ class Run:
             ingredients=self.ingredients,
             inputs={key: tuple(a.id for a in taken) for key, taken in self.inputs.items()},
             left_out=self.left_out,
+            told=self.told,
             epoch=epoch,
         )
 
@@ -142,6 +144,8 @@ class Alert:
     because: str
     hint: str = ""
     target: str = ""  # the one it is about, if it is about one
+    passes: bool = False  # ctd sees to it by itself: nobody has to act
+    spans: tuple[int, ...] = ()  # those it is about
 
 
 @dataclass(frozen=True)
@@ -189,6 +193,7 @@ class Plan:
     backfills: tuple[Backfill, ...] = ()  # all that nobody took back, oldest first
     targets: Mapping[str, Standing] = field(default_factory=dict)
     unseen: frozenset[str] = frozenset()  # inputs of which not every span can be seen now: more may soon be there
+    late: Mapping[str, Mapping[int, str]] = field(default_factory=dict)  # by input: spans shut out of windows, and why
 
     @property
     def runs(self) -> tuple[Run, ...]:

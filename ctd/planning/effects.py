@@ -137,7 +137,8 @@ def alert(pipeline: str, wired: WiredPiece, said: Standing, world: World) -> Ale
         hint = "It is pushed again under a new number (`on_damage: report` in the target's file would leave it so)."
     else:
         hint = f"`on_damage: report` leaves it so; `ctd run-now {pipeline} {wired.node} --again` pushes it again."
-    return Alert(wired.node, said.trouble, hint, target=wired.piece.target)
+    repaired = target.repair and bool(seen.fault) and not seen.unreadable
+    return Alert(wired.node, said.trouble, hint, target=wired.piece.target, passes=repaired)
 
 
 def pushed_by(push: Execution) -> Artifact | None:

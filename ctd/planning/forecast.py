@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import statistics
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -44,6 +44,7 @@ class Forecast:
 
     expected: tuple[Expected, ...]
     end: Plan
+    history: History = field(default_factory=History)  # as it would be then, with made-up results
 
     @property
     def cost(self) -> timedelta:
@@ -77,7 +78,7 @@ def forecast(spec: PipelineSpec, world: World) -> Forecast:
                 cut_off = _unless_same(wired, run, before, spec.name, world)
                 expected.append(Expected(run, _usual(world.history, spec.name, run), cut_off))
         made = plan(spec, imagined)
-    return Forecast(tuple(expected), made)
+    return Forecast(tuple(expected), made, imagined.history)
 
 
 def last_id_of(history: History, pipeline: str) -> int:

@@ -8,10 +8,12 @@ from typing import Any
 
 from ctd.core.artifacts import Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
+from ctd.core.fingerprints import digest_of
 from ctd.core.lookalikes import times_in_numbers
+from ctd.core.selectors import Pinned
 from ctd.core.spans import Span
 from ctd.planning import canaries
-from ctd.planning.arrivals import late, silence, silent_from
+from ctd.planning.arrivals import late, misnumbered, silence, silent_from
 from ctd.planning.asked import permitted
 from ctd.planning.backfills import Backfills, invited, unread
 from ctd.planning.changes import kept, revision, unless_new_version
@@ -63,6 +65,7 @@ class _Planner:
         self.notes: list[str] = []
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
+        self.told: dict[tuple[str, str], str] = {}
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
@@ -102,6 +105,7 @@ class _Planner:
             self.backfills.progress(self.spec, self.decided),
             self.targets,
             frozenset(self.unseen),
+            self.decided.late,
         )
 
     def _fan(self, wired: WiredPiece) -> dict[int, Decision]:
@@ -173,18 +177,25 @@ class _Planner:
         node, name = self.spec.inputs[wired.node], wired.node
         disputed = (n for n, d in by_span.items() if isinstance(d, Blocked) and d.outputs)
         self.decided.disputed[name] = frozenset(disputed)
-        late_ones = late(node, name, self.spec.name, by_span, self.world).items()
+        late_ones = late(node, name, self.spec.name, by_span, self.world, self._pinned(name)).items()
         found = {n: why for n, why in late_ones if not invited(self.world.history, self.spec.name, name, n)}
         self.decided.late[name] = found
         for number in found.keys() & by_span.keys():
             said = f"{by_span[number].because}; windows leave it out: {found[number]}"
             by_span[number] = replace(by_span[number], because=said)
+        wrong = misnumbered(node, name, self.spec.name, by_span, found, self.world)
+        self.alerts += [wrong] if wrong else []
         since = silent_from(node, name, self.spec.name, fact, self.world)
         if since is not None and since <= self.world.now:
             self.alerts.append(silence(node, name, since))
             self.decided.silent[name] = self.alerts[-1].because
         elif since is not None:
             self.alert_at = min(since, self.alert_at or since)
+
+    def _pinned(self, name: str) -> frozenset[int]:
+        """The spans of an input that windows name."""
+        selects = (take.select for w in self.spec.work if w.root == name for take in w.piece.takes.values())
+        return frozenset(n for select in selects if isinstance(select, Pinned) for n in select.spans)
 
     def _incomplete(self, wired: WiredPiece, span: SpanFact) -> Decision:
         """A span that is not complete does not exist for windows; but one that was read before is not gone either."""
@@ -225,6 +236,7 @@ class _Planner:
             span=span.span.number,
             version=span.span.version,
             files=span.files,
+            told=self._told(wired),
         )
         policy = self.spec.inputs[wired.node].on_change
         decision = unless_new_version(policy, wanted, self.world) or decide(wanted, self.world)
@@ -327,6 +339,7 @@ class _Planner:
                 held_up=inputs.stuck,
                 span=span,
                 calendars=wired.calendars,
+                told=self._told(wired),
             ),
             self.world,
         )
@@ -398,6 +411,14 @@ class _Planner:
         if piece.target:
             found["target"] = dict(self.world.targets[piece.target].settings)
         return found
+
+    def _told(self, wired: WiredPiece) -> str:
+        """The identity of all that a process of this piece is told: an edit of any of it may mend what failed."""
+        if wired.id not in self.told:
+            code, target = self.world.code.get(wired.module or ""), self.world.targets.get(wired.piece.target)
+            said = [self.spec.identities[wired.node], wired.module, code and code.digest, target and target.identity]
+            self.told[wired.id] = digest_of(said)[:16]
+        return self.told[wired.id]
 
     def _ingredients(self, wired: WiredPiece, artifacts: Artifacts) -> dict[str, Any]:
         inputs = {

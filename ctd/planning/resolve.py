@@ -91,11 +91,13 @@ class Resolver:
     def _previous(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
         """What the source made for the newest span before it that is good: bad days are no measure of good ones.
 
-        A validator is its own judge of that, so it goes from the oldest span to the newest.
+        A validator is its own judge of that, so it goes from the oldest span to the newest. An accepted exception
+        stays one, unless whoever accepted it said that it is a baseline.
         """
         source, calendar = wired.sources[key], wired.calendar_of(key)
         place = (source.node, source.piece)
-        decisions, gates = self._spans(place), [self._gate(wired)] if wired.piece.gate else []
+        decisions = self._spans(place)
+        gates = [self._gate(wired, baseline=True)] if wired.piece.gate else []
         denied = self.denied.get(self.root_of(source), frozenset())
         for number in self.decided.before(place, span):
             admission, why = admit(decisions[number], number, gates, calendar)
@@ -113,12 +115,14 @@ class Resolver:
         # Out of sight is not gone; but where nothing ever came from there is nothing to lose sight of.
         if fact and fact.problem and self.world.history.latest_success(self.pipeline, root, ""):
             return Held(f"{root}: {fact.problem}", stuck=True)
-        decisions, gates = self._spans((source.node, source.piece)), tuple(self.gates(wired, key))
+        decisions = self._spans((source.node, source.piece))
+        gates = tuple(self.gates(wired, key))
+        before = tuple(self.gates(wired, key, baseline=True))  # of other days an exception is no measure
         denied = self.denied.get(root, frozenset())
         notes: list[str] = []
         calendar = wired.calendar_of(key)
         for number in sorted((n for n in decisions if n <= span and n not in denied), reverse=True):
-            admission, why = admit(decisions[number], number, gates, calendar)
+            admission, why = admit(decisions[number], number, gates if number == span else before, calendar)
             if admission is Admission.LATER:
                 return Held(why)
             if admission is Admission.YES:
@@ -195,17 +199,19 @@ class Resolver:
         gates = self.gates(wired, key)
         return window(select, decisions, source.output, gates, shut_out, calendar, patient=patient)
 
-    def gates(self, wired: WiredPiece, key: str) -> Iterator[Gate]:
+    def gates(self, wired: WiredPiece, key: str, *, baseline: bool = False) -> Iterator[Gate]:
         """The validators of the spans that an input chooses from."""
         for gate in (self.work[place] for place in wired.gates[key]):
-            yield self._gate(gate)
+            yield self._gate(gate, baseline=baseline)
 
     def _spans(self, place: tuple[str, str]) -> Mapping[int, Decision]:
         return self.decided.by_span[place] if self.settled is None else self.settled(place)
 
-    def _gate(self, gate: WiredPiece) -> Gate:
+    def _gate(self, gate: WiredPiece, *, baseline: bool = False) -> Gate:
+        """A validator, with the spans that people let pass: into windows, or as a `baseline` for other spans."""
         decisions = self._spans(gate.id)
-        let_pass = accepted(self.world.history, self.pipeline, gate, decisions)
+        requests = accepted(self.world.history, self.pipeline, gate, decisions)
+        let_pass = frozenset(span for span, request in requests.items() if request.baseline or not baseline)
         return Gate(gate.node, gate.piece.gate, decisions, let_pass)
 
 

@@ -11,7 +11,7 @@ from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.planning.canaries import trial
 from ctd.planning.decided import outputs_of, used
-from ctd.planning.decisions import Plan, Reuse, Run
+from ctd.planning.decisions import Decision, Plan, Reuse, Run
 from ctd.planning.lineage import ancestors, pushed_model
 from ctd.specs.base import Keep
 from ctd.specs.pipeline import PipelineSpec
@@ -24,6 +24,19 @@ class Collect:
     artifact: Artifact
     execution: Execution
     because: str
+
+
+@dataclass(frozen=True)
+class Unasked:
+    """Results of single spans that `keep` does not ask for, and that stay because the data of their spans is there.
+
+    `start` is the span that the input would have to start with for them to go.
+    """
+
+    node: str
+    root: str
+    results: int
+    start: int
 
 
 def keeps(spec: PipelineSpec) -> bool:
@@ -42,6 +55,78 @@ def collectable(spec: PipelineSpec, made: Plan, history: History, pushed: Mappin
     beyond = list(_beyond(spec, history))
     needed = frozenset(_needed(spec, made, history, pushed)) if beyond else frozenset()
     return tuple(c for c in beyond if c.artifact.id not in needed)
+
+
+def unasked(spec: PipelineSpec, made: Plan, history: History) -> Iterator[Unasked]:
+    """What `keep: {spans: n}` cannot let go of, by node: what is there is read, so it would be made again.
+
+    Spans that a window takes are not among them: those are needed.
+    """
+    if made.unseen or not any(k.spans for node in spec.nodes.values() for k in node.keep.values()):
+        return
+    per_span = {w.id: w.root for w in spec.work if w.per_span and w.root}
+    windowed: dict[str, set[int]] = {}
+    there: dict[str, set[int]] = {}
+    for d in made.decisions:
+        place = d.subject.node, d.subject.piece
+        if place in per_span:
+            spans = (a.span for a in _flat(outputs_of(d)) if a.span is not None)
+            there.setdefault(d.subject.node, set()).update(spans)
+        else:
+            root = next((w.root for w in spec.work if w.id == place), None) or ""
+            windowed.setdefault(root, set()).update(_spans_taken(d, history))
+    beyond: dict[str, list[Artifact]] = {}
+    for c in _beyond(spec, history):
+        beyond.setdefault(c.execution.node, []).append(c.artifact)
+    for (node, _), root in per_span.items():
+        keep = next((k for k in spec.node(node).keep.values() if k.spans), None)
+        if keep is None or not there.get(node):
+            continue
+        start = min([*sorted(there[node], reverse=True)[: keep.spans], *windowed.get(root, ())])
+        stay = [a for a in beyond.get(node, ()) if a.span in there[node] and (a.span or 0) < start]
+        if stay:
+            yield Unasked(node, root, len(stay), start)
+
+
+def _spans_taken(decision: Decision, history: History) -> Iterator[int]:
+    """The spans in the windows of a piece of work."""
+    if isinstance(decision, Run):
+        taken = list(_flat(decision.inputs))
+    else:
+        execution = history.execution(decision.execution)
+        found = map(history.artifact, _taken(execution)) if execution else ()
+        taken = [a for a in found if a is not None]
+    return (a.span for a in taken if a.span is not None)
+
+
+def orphaned(
+    pipeline: str, spec: PipelineSpec | None, made: Plan | None, history: History, pushed: Mapping[str, int]
+) -> tuple[Collect, ...]:
+    """What nodes made that the spec has no longer, or all that is left of a pipeline without a spec.
+
+    Nothing of it goes by itself: a name may be mistyped, and a spec come back. Whoever asks gets rid of what nothing
+    needs.
+    """
+    if spec is not None and (made is None or made.unseen or not made.decisions):
+        return ()
+    left = list(_left(pipeline, spec, history))
+    if not left:
+        return ()
+    if spec is not None and made is not None:
+        needed = frozenset(_needed(spec, made, history, pushed))
+    else:
+        needed = frozenset(i for e in history.running() for i in _taken(e))
+    return tuple(c for c in left if c.artifact.id not in needed)
+
+
+def _left(pipeline: str, spec: PipelineSpec | None, history: History) -> Iterator[Collect]:
+    """Live artifacts of places that the spec does not have."""
+    because = "its node is no longer in the spec" if spec else "its pipeline has no spec any more"
+    for node, piece in history.places(pipeline) - {w.id for w in (spec.work if spec else ())}:
+        for execution in history.of_place(pipeline, node, piece):
+            for artifact in _flat(execution.outputs):
+                if history.live(artifact):
+                    yield Collect(artifact, execution, because)
 
 
 def _beyond(spec: PipelineSpec, history: History) -> Iterator[Collect]:

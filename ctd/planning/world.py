@@ -53,6 +53,7 @@ class TargetFact:
     server: str = ""  # where the one behind it is asked
     uploads: str = ""  # the repository behind it, that is to have every version too
     seen: TargetSeen | None = None
+    identity: str = ""  # of all that its file says
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from ctd.core.artifacts import ArtifactType
+from ctd.core.fingerprints import digest_of
 from ctd.core.selectors import Take
 from ctd.core.timing import format_duration, parse_duration
 
@@ -50,6 +51,14 @@ class Spec(BaseModel):
     """Frozen, and unknown keys are refused: a typo in YAML is an error, not a default."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """What the file says, as JSON values: whoever reads them has the same spec, and knows what was said."""
+        return self.model_dump(mode="json", exclude_unset=True)
+
+    def identity(self) -> str:
+        """A digest of all that it says, what changes no result included. A key at its default counts as not said."""
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
 
 
 def _duration(value: object) -> object:
@@ -118,7 +127,7 @@ class Keep(Spec):
     def _one_way(self) -> Keep:
         if (self.newest is None) == (self.spans is None):
             raise Complaint("`keep` needs `newest` or `spans`", "Write `{newest: 5}` or `{spans: 30, versions: 1}`.")
-        if self.newest is not None and "versions" in self.model_fields_set:
+        if self.newest is not None and self.versions > 1:
             raise Complaint("`versions` goes with `spans`", "Write `{newest: 5}` or `{spans: 30, versions: 1}`.")
         return self
 

@@ -101,6 +101,11 @@ class PipelineSpec(Spec):
         """By node, the piece that its work begins with."""
         return {w.node: w.piece.name for w in reversed(self.work)}
 
+    @cached_property
+    def identities(self) -> Mapping[str, str]:
+        """By node, a digest of all that it says."""
+        return {name: node.identity() for name, node in self.nodes.items()}
+
     def node(self, name: str) -> NodeSpec:
         return self.nodes[name]
 

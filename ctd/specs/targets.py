@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     NonNegativeFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationInfo,
     field_validator,
     model_validator,
@@ -346,6 +347,14 @@ class HubTarget(Target):
 
 
 AnyTarget = Annotated[TfServingTarget | TfliteTarget | TfjsTarget | HubTarget, Field(discriminator="kind")]
+
+_ANY: TypeAdapter[AnyTarget] = TypeAdapter(AnyTarget)
+
+
+def read_target(told: Mapping[str, Any]) -> AnyTarget:
+    """The target that `to_json` told of."""
+    return _ANY.validate_python(told)
+
 
 DEFAULT_LIMITS: Mapping[str, float] = {
     "none": 1e-4,

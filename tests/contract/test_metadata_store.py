@@ -66,6 +66,7 @@ def execution(number: int = 1, **changes: object) -> Execution:
             because="new span, complete: marker _SUCCESS",
             ingredients={"component": "example_gen", "settings": {"splits": [2, 1]}, "inputs": {"files": "ab12"}},
             left_out=(LeftOut(4, "quarantined", "fare: out of range"),),
+            told="4f1c",
             epoch=3,
         ),
         **changes,

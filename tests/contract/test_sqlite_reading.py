@@ -42,6 +42,7 @@ BEGUN = st.builds(
     because=st.text() | st.just("long " * 50_000),
     ingredients=INGREDIENTS,
     left_out=st.lists(st.builds(LeftOut, st.integers(), st.just("late"), st.text()), max_size=2).map(tuple),
+    told=st.sampled_from(["", "4f1c"]),
     process=st.just({}) | st.just({"pid": 4711, "started": 99, "boot": "3f0c"}),
 )
 

@@ -223,6 +223,7 @@ def test_lineage_and_suppositions_name_hours_as_people_do(bench: Bench) -> None:
 
 
 def test_a_late_hour_is_late_by_the_clock_and_by_its_name(bench: Bench) -> None:
+    bench.clock.forward(days=333)  # to the end of November
     hours(bench, "max_lateness: 2h, stale_after: 90m", on_gap="skip")
     arrive(bench, "2026/11/29/23", "2026/11/30/01")
     bench.settle()

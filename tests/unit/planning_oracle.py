@@ -13,7 +13,7 @@ from functools import cached_property
 from itertools import takewhile
 from typing import Any
 
-from planning_world import HISTORY, Begun, Bench, Taken, Truth, outputs, passes
+from planning_world import HISTORY, Begun, Bench, Taken, Truth, content_digest, outputs, passes
 
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import STOPPED, Execution, State
@@ -38,6 +38,7 @@ from ctd.specs.nodes import ExampleGenSpec
 from ctd.specs.pipeline import WiredPiece
 
 Id = tuple[str, str]
+OK = {"yes"}
 Made = dict[str, tuple[tuple[int | None, str], ...]]
 
 
@@ -102,7 +103,10 @@ class Oracle:
         if isinstance(select, PreviousSpan):
             node = self.bench.spec.inputs[above.root or ""]
             older = sorted((n for n in self.spans(above.root or "") if n < (span or 0)), reverse=True)
-            older = [n for n in older if n not in node.deny and (not wired.piece.gate or self._says(wired, n) == "yes")]
+            mine = [wired] if wired.piece.gate else []
+            older = [
+                n for n in older if n not in node.deny and {self._says(g, n, self.bench.norms) for g in mine} <= OK
+            ]
             before = next(filter(None, (self.expect(above, n) for n in older)), None)
             return before[1][source.output] if before else ()
         if above.per_span and not isinstance(select, EachSpan):
@@ -147,14 +151,15 @@ class Oracle:
         above = {(s.node, s.piece) for s in wired.sources.values()}
         return above.union(*(self._upstream(self.work[a]) for a in above))
 
-    def _says(self, gate: WiredPiece, span: int) -> str:
-        """What a validator means for a span in windows: yes, no, or block."""
+    def _says(self, gate: WiredPiece, span: int, accepted: Collection[Truth] | None = None) -> str:
+        """What a validator means for a span, where these findings count as accepted: yes, no, or block."""
+        let_pass = self.bench.accepted if accepted is None else accepted
         made = self.expect(gate, span)
         if made is None:
             return "no"
         begun, results = made
         finding = (gate.node, begun.taken["statistics"], results["anomalies"][0][1])
-        if passes(ArtifactType.ANOMALIES, begun) or finding in self.bench.accepted or gate.piece.gate == "warn":
+        if passes(ArtifactType.ANOMALIES, begun) or finding in let_pass or gate.piece.gate == "warn":
             return "yes"
         return "block" if gate.piece.gate == "block" else "no"
 
@@ -225,7 +230,7 @@ class Record:
         tried = self.of(begun)
         ids = {e.id for e in tried}
         retry = max((r.id for r in self.asked(Verb.RETRY, begun.wired.node) if r.execution in {0, *ids}), default=0)
-        tried = [e for e in tried if e.id > retry]
+        tried = self._as_told(begun, [e for e in tried if e.id > retry])
         if not tried or tried[-1].state is State.SUCCEEDED:
             return False
         last = tried[-1]
@@ -239,6 +244,14 @@ class Record:
         counted = last.failure.kind == "WorkerLost" and _in_a_row(tried, last.failure.kind) >= attempts
         return not last.failure.retryable or counted
 
+    def _as_told(self, begun: Begun, tried: list[Execution]) -> list[Execution]:
+        """The attempts since the last that came to nothing under another spec, or with other code."""
+        other = (i for i, e in enumerate(tried, 1) if self._fell(e) and self.bench.begun[e.id].told != begun.told)
+        return tried[max(other, default=0) :]
+
+    def _fell(self, e: Execution) -> bool:
+        return e.state in (State.FAILED, State.ABANDONED)
+
     def blessed(self, begun: Begun, inputs: Mapping[str, tuple[Artifact, ...]]) -> list[int]:
         """The newest model that is blessed and there; of those older than the candidate, if there is one."""
         if not any(isinstance(take.select, LatestBlessed) for take in begun.wired.piece.takes.values()):
@@ -249,19 +262,30 @@ class Record:
         return [m for m in newest if "model" not in inputs or m < inputs["model"][0].id][:1]
 
     def is_late(self, node: ExampleGenSpec, name: str, span: int, numbers: list[int]) -> bool:
-        """Whether it came too long after a newer one had been read."""
+        """Whether it came too long after a newer one had been read, of those that are there or that a window names."""
         if node.max_lateness is None:
             return False
+        spans = self.bench.contents if name == "examples" else self.bench.beside[name]
+        now = {(s.number, content_digest(content)) for s, content in spans.items() if s not in self.bench.incomplete}
         came: dict[int, datetime] = {}
         read: dict[int, datetime] = {}
+        pinned = {n for w in self.bench.spec.work for n in _named(w, name)}
         for e in self.bench.store.executions():
             if e.node == name:
-                n = e.ingredients["span"][0]
+                n, content = e.ingredients["span"][0], e.ingredients["content"]
                 came[n] = min(e.started, came.get(n, e.started))
-                if e.state is State.SUCCEEDED:
+                counts = n in pinned or (n in numbers and (n, content) in now)
+                if e.state is State.SUCCEEDED and counts:
                     read[n] = min(e.started, read.get(n, e.started))
         newer = [at for n, at in read.items() if n > span and n not in node.deny]
         return any(came.get(span, self.bench.now) - at > node.max_lateness for at in newer)
+
+
+def _named(wired: WiredPiece, name: str) -> Iterator[int]:
+    """The spans of an input that the windows of a piece name."""
+    for take in wired.piece.takes.values():
+        if wired.root == name and isinstance(take.select, Pinned):
+            yield from take.select.spans
 
 
 def _in_a_row(tried: list[Execution], kind: str) -> int:
@@ -304,6 +328,10 @@ def _answers(history: History, store: MemoryStore) -> dict[str, tuple[Any, Any]]
             came = _grouped((e for e in some if "span" in e.ingredients), lambda e: e.ingredients["span"][0])
             first = {n: min(e.started for e in those) for n, those in came.items()}
             found[f"arrived {read} {place}"] = (history.arrived("taxi", place[0], read=read), first)
+        spans = (e for e in well if "span" in e.ingredients)
+        for what, those in _grouped(spans, lambda e: (e.ingredients["span"][0], e.ingredients["content"])).items():
+            first_read = history.first_read("taxi", place[0], *what)
+            found[f"first read {place} {what}"] = (first_read, min(e.started for e in those))
     for work, mine in _grouped(there, lambda e: (e.node, e.piece, e.fingerprint)).items():
         found[f"tried {work}"] = (history.tried("taxi", *work), tuple(mine))
     for key, mine in _grouped(there, lambda e: (e.node, e.piece, e.key)).items():

@@ -126,7 +126,7 @@ PEOPLE = st.one_of(
     st.tuples(st.just("again"), st.sampled_from(ASKED_OF[1:])),
     st.tuples(st.just("cancel"), st.integers(0, 3), st.booleans()),
     st.tuples(st.just("judge"), st.sampled_from([Verb.APPROVE, Verb.REJECT])),
-    st.tuples(st.just("accept"), SPANS),
+    st.tuples(st.just("accept"), SPANS, st.booleans()),
 )
 _KINDS = [DATA, DATA, EDITED, EDITED, CHANGES, CHANGES, FAULTS, WORK, PEOPLE]
 STEPS: st.SearchStrategy[tuple[Any, ...]] = st.sampled_from(_KINDS).flatmap(lambda kind: kind)  # one_of drops weights
@@ -313,18 +313,22 @@ def _judge(bench: Bench, verb: Verb) -> None:
             bench.ask(verb, d.subject.node, key=d.subject.key, about=d.fingerprint)
 
 
-def _accept(bench: Bench, number: int) -> None:
-    """Let a span pass that a validator refused, as `ctd accept` does."""
+def _accept(bench: Bench, number: int, baseline: bool = False) -> None:
+    """Let a span pass that a validator refused, as `ctd accept` does; with `--as-baseline` it is no exception."""
     for node, execution in refused(bench):
         span = bench.begun[execution.id].at
         if span is not None and span.number == number:
             bench.accepted.add(bench.found(execution))
+            bench.norms = (
+                (bench.norms | {bench.found(execution)}) if baseline else bench.norms - {bench.found(execution)}
+            )
             bench.ask(
                 Verb.ACCEPT,
                 node,
                 key=execution.key,
                 span=number,
                 about=finding(execution, bench.begun[execution.id].wired),
+                baseline=baseline,
             )
 
 

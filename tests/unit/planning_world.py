@@ -141,6 +141,7 @@ class Begun:
     truth: Truth
     taken: Taken
     at: Span | None  # the span that it runs for
+    told: str = ""  # what its process is told, whether that decides the result or not
 
     @property
     def content(self) -> str:
@@ -171,6 +172,7 @@ class Bench:
     files: dict[str, str] = field(default_factory=dict)  # other files that specs name, by path
     packages: dict[str, str] = field(default_factory=dict)
     targets: dict[str, str] = field(default_factory=lambda: {"serving": "/serving/taxi"})  # to their paths
+    keys_of: dict[str, str] = field(default_factory=dict)  # what targets' files say beside that, by target
     pins: dict[str, int] = field(default_factory=dict)  # by target
     only_told: set[str] = field(default_factory=set)  # targets with `on_damage: report`
     servers: dict[str, str] = field(default_factory=dict)  # of targets
@@ -197,7 +199,8 @@ class Bench:
     emptied: int = 0  # how many versions somebody removed from targets, with all that was known of them there
     shape: Mapping[str, Any] = field(default_factory=lambda: NODES)  # the pipeline before all edits,
     said: dict[str, Any] = field(default_factory=dict)  # and the edit in force
-    accepted: set[Truth] = field(default_factory=set)  # findings that people let pass
+    accepted: set[Truth] = field(default_factory=set)  # findings that people let pass,
+    norms: set[Truth] = field(default_factory=set)  # and that are a measure for other spans besides
 
     def arrive(self, number: int, version: int | None = 1, content: str | None = None) -> Span:
         span = Span(number, version)
@@ -228,6 +231,7 @@ class Bench:
                     server=self.servers.get(name, ""),
                     uploads=self.uploads.get(name, ""),
                     seen=self._seen(name, path),
+                    identity=self.keys_of.get(name, ""),
                 )
                 for name, path in self.targets.items()
             },
@@ -365,7 +369,9 @@ class Bench:
 
     def work(self, wired: WiredPiece, taken: Taken, at: Span | None) -> Begun:
         """A piece of work on these inputs as things are now."""
-        return Begun(self.spec.node(wired.node), wired, self.truth(wired, taken, at), taken, at)
+        node = self.spec.node(wired.node)
+        told = repr([node, wired.module, wired.module and self.code, self.keys_of.get(wired.piece.target)])
+        return Begun(node, wired, self.truth(wired, taken, at), taken, at, told)
 
     def truth(self, wired: WiredPiece, taken: Taken, at: Span | None) -> Truth:
         """All that decides the result of a piece of work."""

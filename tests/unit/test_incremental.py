@@ -29,6 +29,11 @@ World = tuple[str, list[tuple[Any, ...]]]
 REFUSED = [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd"), ("settle",)]
 ARRIVED = (("arrive", 1, 1, "content-a"), ("beside", 1, 1, "content-b"))
 ASKING = (("edit", EDITS.index({"trainer": {"approval": True}})), ("arrive", 1, 1, "content-a"), ("settle",))
+DRIFT = EDITS.index({"validator": {"drift": {"fare": 0.1}}})
+TIMEOUT = EDITS.index({"trainer": {"timeout": "1h", "attempts": 2, "keep": {"newest": 3}}})
+LATE = EDITS.index({"examples": {"max_lateness": "20s"}})
+WRONG = [("edit", LATE), ("arrive", 1, 1, "content-a"), ("arrive", 4, 1, "content-b"), ("settle",), ("remove", 4, 1)]
+BEHIND = [("clock", 30), ("arrive", 2, 1, "content-c"), ("settle",)]
 GAP = EDITS.index({"transform": {"window": 3, "on_gap": "wait"}})
 
 
@@ -64,12 +69,14 @@ def _asks(bench: Bench, made: Plan, *, accepting: bool) -> bool:
         bench.ask(Verb.RUN_NOW, node)
     let_pass = [(n, e) for n, e in refused(bench) if bench.found(e) in bench.accepted] if accepting else []
     about = [
-        (n, e.key, finding(e, bench.begun[e.id].wired), at.number) for n, e in let_pass if (at := bench.begun[e.id].at)
+        (n, e.key, finding(e, bench.begun[e.id].wired), at.number, bench.found(e) in bench.norms)
+        for n, e in let_pass
+        if (at := bench.begun[e.id].at)
     ]
     known = {r.about for r in bench.store.requests() if r.verb is Verb.ACCEPT}
     new = [a for a in about if a[2] not in known]
-    for node, key, found, number in new:
-        bench.ask(Verb.ACCEPT, node, key=key, span=number, about=found)
+    for node, key, found, number, baseline in new:
+        bench.ask(Verb.ACCEPT, node, key=key, span=number, about=found, baseline=baseline)
     return bool(unapproved or manual or new)
 
 
@@ -123,6 +130,11 @@ def served(bench: Bench, plan: Plan) -> dict[str, str | None]:
 @example(("taxi", [("edit", GAP), ("arrive", 1, 1, "content-a"), ("arrive", 3, 1, "content-b"), ("settle",)]))
 @example(("two", [*ARRIVED, ("settle",), ("arrive", 2, 1, "odd"), ("beside", 2, 1, "content-c"), ("settle",)]))
 @example(("taxi", [*REFUSED, ("accept", 2)]))
+@example(("taxi", [("fail", "trainer", "permanent", 1), *ARRIVED, ("settle",), ("edit", TIMEOUT), ("settle",)]))
+@example(("taxi", [*WRONG, *BEHIND]))
+@example(("taxi", [*WRONG, *BEHIND, ("arrive", 4, 1, "content-d"), ("settle",)]))
+@example(("taxi", [("edit", DRIFT), *REFUSED, ("accept", 2), ("arrive", 3, 1, "content-b")]))
+@example(("taxi", [("edit", DRIFT), *REFUSED, ("accept", 2, True), ("arrive", 3, 1, "content-b")]))
 @example(("taxi", [*REFUSED, ("accept", 2), ("settle",), ("arrive", 2, 1, "odd-b")]))
 @example(("taxi", [*REFUSED, ("fail", "trainer", "transient", 1), ("code", 2), ("settle",)]))
 @example(("two", [*ARRIVED, ("edit", EDITS.index({"examples": {"deny": [2]}})), ("beside", 2, 1, "content-c")]))
@@ -163,6 +175,7 @@ def test_incremental_equals_from_scratch(world: World) -> None:
         packages=bench.packages,
         targets=bench.targets,
         accepted=bench.accepted,
+        norms=bench.norms,
     )
     anew = rest(scratch, accepting=True)
     assert state(incremental) == state(anew)

@@ -512,9 +512,14 @@ def test_drift_is_measured_from_the_newest_good_day_before_not_from_a_refused_or
     world.settle()
     assert [compared_with(world, n) for n in (1, 2, 3, 4)] == [[], [1], [1], [3]]
     gate = next(w for w in world.spec.work if w.node == "validator")
-    world.ask(Verb.ACCEPT, "validator", key="span-2.v1", span=2, about=finding(refusal(world, 2), gate))
+    found = finding(refusal(world, 2), gate)
+    world.ask(Verb.ACCEPT, "validator", key="span-2.v1", span=2, about=found)
     world.settle()
-    assert compared_with(world, 3) == [2], "what someone accepted is a day like others"
+    assert compared_with(world, 3) == [1], "an exception that someone accepted is no measure of other days"
+    world.now += timedelta(seconds=1)
+    world.ask(Verb.ACCEPT, "validator", key="span-2.v1", span=2, about=found, baseline=True)
+    world.settle()
+    assert compared_with(world, 3) == [2], "unless they say that it is"
     world.spec = pipeline(validator={"drift": {"fare": 0.1}, "on_anomaly": "quarantine"}, examples={"deny": [3]})
     world.settle()
     assert compared_with(world, 4) == [2]
