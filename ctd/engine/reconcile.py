@@ -38,7 +38,7 @@ from ctd.engine.slots import Limits, Slots
 from ctd.engine.turns import Claim, Turns
 from ctd.metadata.store import MetadataStore
 from ctd.observability import Event
-from ctd.planning.decisions import Alert, Blocked, Plan, Run, Subject, Wait
+from ctd.planning.decisions import AlertKind, Blocked, Plan, Run, Subject, Wait
 from ctd.planning.lineage import story
 from ctd.planning.retention import Collect
 from ctd.planning.world import World
@@ -81,7 +81,7 @@ class Reconciler:
         self._remains = Remains(parts.store, parts.history, parts.state, parts.observer.intact)
         self._said: dict[tuple[str, Subject], str] = {}
         self._events: deque[Started | Ended] = deque()  # not yet recorded
-        self._alerts: dict[str, frozenset[Alert]] = {}  # that were logged, by pipeline
+        self._alerts: dict[str, set[tuple[AlertKind, str]]] = {}  # what was logged of alerts, by pipeline
         self._failed: set[int] = set()  # executions whose failure was logged
 
     def plan(self, spec: PipelineSpec) -> Plan:
@@ -306,11 +306,11 @@ class Reconciler:
 
     def _say(self, made: Plan) -> None:
         """Log alerts, and decisions that wait or are blocked, once per reason."""
-        alerts = frozenset(made.alerts)
-        for alert in alerts - self._alerts.get(made.pipeline, frozenset()):
-            event = Event.TARGET if alert.target else Event.STALE
-            log.warning(event.value, extra={"pipeline": made.pipeline, **vars(alert)})
-        self._alerts[made.pipeline] = alerts
+        known = self._alerts.get(made.pipeline, set())
+        for alert in (alert for alert in made.alerts if (alert.kind, alert.because) not in known):
+            fields = {"node": alert.node, "target": alert.target, "because": alert.because, "hint": alert.hint}
+            log.warning(_ALERTS[alert.kind].value, extra={"pipeline": made.pipeline, **fields})
+        self._alerts[made.pipeline] = {(alert.kind, alert.because) for alert in made.alerts}
         telling = {d.subject: d for d in _telling(made)}
         mine = {place for place in self._said if place[0] == made.pipeline}
         for place in mine - {(made.pipeline, subject) for subject in telling}:
@@ -326,6 +326,9 @@ class Reconciler:
             else:
                 fields |= {"because": d.because, "hint": d.hint if isinstance(d, Blocked) else ""}
             log.warning(Event.DECISION.value, extra=fields)
+
+
+_ALERTS = {AlertKind.SILENT: Event.STALE, AlertKind.TARGET: Event.TARGET, AlertKind.OVERDUE: Event.OVERDUE}
 
 
 def _telling(made: Plan) -> Iterator[Wait | Blocked]:

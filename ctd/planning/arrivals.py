@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from ctd.core.timing import format_duration
-from ctd.planning.decisions import Alert
+from ctd.planning.decisions import Alert, AlertKind
 from ctd.planning.world import SpansFact, World
 from ctd.specs.nodes import ExampleGenSpec
 
@@ -55,4 +55,5 @@ def silence(node: ExampleGenSpec, name: str, since: datetime) -> Alert:
     last = since - node.stale_after if node.stale_after else since
     because = f"no new span since {last:%Y-%m-%d %H:%M} UTC (stale_after {said}): what is made is made of old data"
     places = " and ".join(pattern.text for pattern in node.patterns.values())
-    return Alert(name, because, f"See what keeps the source of {places}, or raise `stale_after`.")
+    hint = f"See what keeps the source of {places}, or raise `stale_after`."
+    return Alert(name, because, hint, kind=AlertKind.SILENT, since=last)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -132,6 +133,14 @@ class Blocked:
 Decision = Run | Reuse | Wait | Blocked
 
 
+class AlertKind(str, enum.Enum):
+    """What an alert is about."""
+
+    SILENT = "silent"  # an input brought nothing new for longer than `stale_after`
+    TARGET = "target"  # a target has not what was pushed there, or what was on trial was taken back
+    OVERDUE = "overdue"  # nothing was pushed for longer than `push_within` although data came
+
+
 @dataclass(frozen=True)
 class Alert:
     """Something that is not as it should be although nothing failed."""
@@ -140,6 +149,9 @@ class Alert:
     because: str
     hint: str = ""
     target: str = ""  # the one it is about, if it is about one
+    kind: AlertKind = AlertKind.TARGET
+    since: datetime | None = None
+    causes: tuple[str, ...] = ()  # what holds a push up
 
 
 @dataclass(frozen=True)

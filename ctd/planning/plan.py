@@ -19,6 +19,7 @@ from ctd.planning.decided import Decided, Held, outputs_of
 from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import hold, inputs_of
+from ctd.planning.push_deadlines import PushDeadlines
 from ctd.planning.reasons import span_key, spans_key
 from ctd.planning.resolve import Resolver, joined, spans_of
 from ctd.planning.supersede import unless_running
@@ -82,6 +83,7 @@ class _Planner:
                 decision = self._decide(wired, None)
                 self.decided.single[wired.id] = decision
                 decisions.append(decision)
+        self._note_deadlines()
         return Plan(
             self.spec.name,
             tuple(decisions),
@@ -93,6 +95,14 @@ class _Planner:
             self.targets,
             frozenset(self.unseen),
         )
+
+    def _note_deadlines(self) -> None:
+        """Which targets have gone without a push for too long, and when others would have."""
+        for found in PushDeadlines(self.spec, self.world, self.decided, self.left_out, self.targets).alerts():
+            if isinstance(found, Alert):
+                self.alerts.append(found)
+            else:
+                self.alert_at = min(found, self.alert_at or found)
 
     def _fan(self, wired: WiredPiece) -> dict[int, Decision]:
         """The decisions on the spans that a piece runs for."""
