@@ -1,4 +1,4 @@
-"""Whether a target has gone without a push for longer than `push_within` although data came, and what holds it up. Pure.
+"""Whether a target has gone without a push for too long although data came (`push_within`), and what holds it up. Pure.
 
 All times come from recorded executions and requests, so that a restart changes no deadline.
 """

@@ -85,6 +85,7 @@ def test_the_daemon_wakes_at_the_minute_says_it_once_and_takes_it_back_with_the_
     )
     assert "Held up by: trainer/spans 1..2 (2) is blocked: name 'x' is not defined" in alert
     assert bench.views().plan("taxi").alerts == [alert]
+    assert [live.overdue for live in bench.views().status().pipelines[0].live] == ["2026-01-02T06:00:00+00:00"]
     assert [r.message for r in caplog.records].count("push overdue") == 1
     bench.kill()
     bench.start().tick()
@@ -92,6 +93,7 @@ def test_the_daemon_wakes_at_the_minute_says_it_once_and_takes_it_back_with_the_
     save(bench, steps=200)
     rest(bench)
     assert alerts(bench) == []
+    assert [live.overdue for live in bench.views().status().pipelines[0].live] == [None]
     bench.check()
 
 

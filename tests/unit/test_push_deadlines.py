@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from planning_steps import apply, histories
 from planning_world import NODES, TWO, Bench, pipeline
 from pydantic import ValidationError
 
@@ -13,6 +16,7 @@ from ctd.core.executions import Failure
 from ctd.core.requests import Verb
 from ctd.core.spans import Span
 from ctd.planning.decisions import Alert, AlertKind, Plan
+from ctd.planning.plan import plan
 from ctd.specs.nodes import PusherSpec
 from ctd.specs.pipeline import PipelineSpec
 
@@ -45,12 +49,12 @@ def at(world: Bench, hours: float) -> Plan:
 
 def settled_at(world: Bench, hours: float) -> Plan:
     """At this time all is done that can be done then."""
-    plan = at(world, hours)
-    while plan.runs:
-        for run in plan.runs:
+    made = at(world, hours)
+    while made.runs:
+        for run in made.runs:
             world.finish(world.start(run), run)
-        plan = world.plan()
-    return plan
+        made = world.plan()
+    return made
 
 
 def test_a_span_that_leads_to_no_push_raises_an_alert_at_its_time_which_says_what_holds_it_and_heals_at_the_push() -> (
@@ -59,8 +63,8 @@ def test_a_span_that_leads_to_no_push_raises_an_alert_at_its_time_which_says_wha
     world = bench()
     world.failures["trainer"] = BROKEN
     world.arrive(2)
-    plan = settled_at(world, 10)
-    assert (overdue(plan), plan.wake_at) == ([], NIGHT + 16 * HOURS)
+    made = settled_at(world, 10)
+    assert (overdue(made), made.wake_at) == ([], NIGHT + 16 * HOURS)
     assert overdue(at(world, 16 - 0.001)) == []
     (alert,) = overdue(at(world, 16))
     assert (alert.node, alert.target, alert.since) == ("pusher", "serving", NIGHT + 10 * HOURS)
@@ -78,8 +82,8 @@ def test_a_span_that_leads_to_no_push_raises_an_alert_at_its_time_which_says_wha
 
 def test_it_is_quiet_where_nothing_new_came_however_long_the_last_push_is_ago() -> None:
     world = bench()
-    plan = at(world, 1000)
-    assert (overdue(plan), plan.wake_at) == ([], None)
+    made = at(world, 1000)
+    assert (overdue(made), made.wake_at) == ([], None)
 
 
 def test_without_push_within_nothing_is_said_and_nothing_is_waited_for() -> None:
@@ -87,8 +91,8 @@ def test_without_push_within_nothing_is_said_and_nothing_is_waited_for() -> None
     world.failures["trainer"] = BROKEN
     world.arrive(2)
     settled_at(world, 10)
-    plan = at(world, 1000)
-    assert (plan.alerts, plan.wake_at) == ((), None)
+    made = at(world, 1000)
+    assert (made.alerts, made.wake_at) == ((), None)
 
 
 def test_a_feed_that_never_stops_does_not_put_the_deadline_off() -> None:
@@ -162,16 +166,16 @@ def test_a_span_that_the_spec_denies_is_none_that_a_push_should_follow() -> None
     world.spec = within(examples={"deny": [2]})
     world.arrive(2)
     settled_at(world, 10)
-    plan = at(world, 100)
-    assert (overdue(plan), plan.wake_at) == ([], None)
+    made = at(world, 100)
+    assert (overdue(made), made.wake_at) == ([], None)
 
 
 def test_spans_outside_of_a_fixed_window_call_for_no_push() -> None:
     world = bench(within(transform={"window": {"first": 1, "last": 1}}))
     world.arrive(2)
     settled_at(world, 10)
-    plan = at(world, 100)
-    assert (overdue(plan), plan.wake_at) == ([], None)
+    made = at(world, 100)
+    assert (overdue(made), made.wake_at) == ([], None)
 
 
 def test_a_model_that_is_refused_is_no_push() -> None:
@@ -324,3 +328,21 @@ def test_a_wrong_time_is_refused(said: Any, message: str) -> None:
 def test_workers_read_what_the_daemon_writes(said: Any) -> None:
     node = within(pusher={"push_within": said}).node("pusher")
     assert PusherSpec.model_validate(node.model_dump(mode="json")) == node
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_whatever_happens_it_changes_no_decision_and_a_restart_changes_no_deadline(
+    history: list[tuple[Any, ...]],
+) -> None:
+    nodes = {**NODES, "pusher": {**NODES["pusher"], "push_within": "20s"}}
+    world = Bench(spec=pipeline(nodes), shape=nodes)
+    for step in history:
+        apply(world, step)
+        made = world.plan()
+        said = world.spec.model_dump(mode="json")
+        said["nodes"]["pusher"]["push_within"] = {}
+        without = PipelineSpec.model_validate_json(json.dumps(said), context={"base": "/specs"})
+        assert plan(without, world.world()).decisions == made.decisions
+        world.history = world.remembered()
+        assert world.plan() == made
