@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from ctd.core.timing import format_duration
@@ -25,6 +26,17 @@ def ago(then: str, now: datetime) -> str:
 def counted(number: int, noun: str) -> str:
     """`1 pipeline`, `2 pipelines`."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def ranges(numbers: Sequence[int]) -> str:
+    """`1..3, 7`, of numbers in order; `none`."""
+    runs: list[list[int]] = []
+    for number in numbers:
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    return ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs) or "none"
 
 
 def _escaped(character: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ctd.api.lineage import (
     ArtifactView,
     CollectedView,
+    ComparedModelView,
     DifferenceView,
     LineageQuery,
     LineageView,
@@ -16,6 +17,7 @@ from ctd.api.lineage import (
     ReachView,
     ReadSpanView,
     RetentionView,
+    SpansDifferenceView,
     StepView,
     VerdictView,
 )
@@ -24,7 +26,19 @@ from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
-from ctd.planning.lineage import Step, difference, lineage, pushed_model, reach, spans
+from ctd.daemon.comparison import compared_metrics
+from ctd.planning.lineage import (
+    Lineage,
+    SpansDifference,
+    Step,
+    difference,
+    lineage,
+    pushed_model,
+    reach,
+    spans,
+    spans_difference,
+    verdicts,
+)
 from ctd.planning.retention import Collect, keeps
 from ctd.specs.hints import listed
 from ctd.specs.pipeline import PipelineSpec
@@ -48,21 +62,11 @@ class Ancestry:
 
     def back(self, model: Artifact, *, deep: bool = False) -> LineageView:
         found = lineage(self.history, model, deep=deep)
-        verdicts = ((e, a) for e in self.history.verdicts(model) for made in e.outputs.values() for a in made)
         return LineageView(
             pipeline=self.pipeline,
             model=self._artifact(model),
             pushes=[self._push(e) for e in found.pushes],
-            verdicts=[
-                VerdictView(
-                    node=e.node,
-                    piece=e.piece,
-                    blessed=a.blessed,
-                    reason=str(a.properties.get("reason", "")),
-                    execution=e.id,
-                )
-                for e, a in verdicts
-            ],
+            verdicts=self._verdicts(model),
             spans=[_span(e) for e in spans(found.made)],
             made=[self._step(step) for step in found.made],
             judged=[self._step(step) for step in found.judged],
@@ -83,7 +87,8 @@ class Ancestry:
         )
 
     def difference(self, before: Artifact, after: Artifact) -> ModelDiffView:
-        found = difference(lineage(self.history, before), lineage(self.history, after))
+        old, new = lineage(self.history, before), lineage(self.history, after)
+        metrics, missing = compared_metrics(self.history, before, after)
         return ModelDiffView(
             pipeline=self.pipeline,
             before=self._artifact(before),
@@ -97,9 +102,30 @@ class Ancestry:
                     after=d.after or None,
                     changes=list(d.changes),
                 )
-                for d in found
+                for d in difference(old, new)
             ],
+            metrics=metrics,
+            metrics_missing=missing,
+            spans=[_spans_view(d) for d in spans_difference(old, new)],
+            about_before=self._compared(old),
+            about_after=self._compared(new),
         )
+
+    def _compared(self, found: Lineage) -> ComparedModelView:
+        pushes = [self._push(e) for e in found.pushes]
+        return ComparedModelView(pushes=pushes, verdicts=self._verdicts(found.model))
+
+    def _verdicts(self, model: Artifact) -> list[VerdictView]:
+        return [
+            VerdictView(
+                node=e.node,
+                piece=e.piece,
+                blessed=said.blessed,
+                reason=str(said.properties.get("reason", "")),
+                execution=e.id,
+            )
+            for e, said in verdicts(self.history, model)
+        ]
 
     def model(self, target: str, said: str) -> Artifact:
         """The model of a version on a target (`3`), of an artifact's number (`#17`), or the one pushed last."""
@@ -194,3 +220,14 @@ def _span(execution: Execution) -> ReadSpanView:
     number, version = execution.ingredients["span"]
     content = str(execution.ingredients.get("content", ""))
     return ReadSpanView(node=execution.node, span=number, version=version, content=content, execution=execution.id)
+
+
+def _spans_view(d: SpansDifference) -> SpansDifferenceView:
+    return SpansDifferenceView(
+        node=d.node,
+        before=list(d.before),
+        after=list(d.after),
+        new=sorted(set(d.after) - set(d.before)),
+        left=sorted(set(d.before) - set(d.after)),
+        corrected=list(d.corrected),
+    )
