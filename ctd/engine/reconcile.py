@@ -189,7 +189,7 @@ class Reconciler:
         p = self._parts
         kind = spec.node(run.subject.node).kind
         begun = run.execution(spec.name, kind, p.clock.now(), epoch=p.epoch)
-        execution = p.store.begin(replace(begun, timings=self._moments.before(spec.name, run)))
+        execution = p.store.begin(replace(begun, timings=self._moments.before(spec.name, run, p.history, p.epoch)))
         fp("store.after_intent")
         p.history.record(execution)
         log.info(Event.EXECUTION_STARTED.value, extra={**execution.log_fields(), "because": run.because})
