@@ -23,12 +23,13 @@ class ArtifactView(View):
 
 
 class StepView(View):
-    """Work in a lineage: the execution, what it was made of, and what it took; `back` it only looked at."""
+    """Work in a lineage: the execution, what it was made of, what it took and made; `back` it only looked at."""
 
     execution: ExecutionView
     ingredients: dict[str, Any]
     inputs: dict[str, list[ArtifactView]]
     back: dict[str, list[ArtifactView]] = Field(default={})
+    outputs: dict[str, list[ArtifactView]] = Field(default={})
 
 
 class ReadSpanView(View):

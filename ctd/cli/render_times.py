@@ -15,7 +15,8 @@ from ctd.cli.text import clean, counted, seconds
 # What the table has columns for; phases that never take long stand in `other`.
 _COLUMNS = ("waiting", "starting", "importing", "reading", "computing", "writing", "publishing")
 _BEFORE = ("down", "noticing", "settling", "held up")
-_TOLD = ("noticing", "settling", "slot")  # gaps that have a column
+_ARRIVING = ("noticing", "settling")
+_TOLD = (*_ARRIVING, "slot")  # gaps that have a column
 _NOTABLE = 0.1  # seconds: a gap that is shorter is not worth a line
 _SHOWN = 12  # steps beside the path
 _BARS = {True: "█", False: "▒"}
@@ -65,7 +66,7 @@ def _table(steps: Sequence[StepView]) -> Table:
     table.add_column("")
     table.add_column("from", justify="right")
     table.add_column("took", justify="right")
-    columns = [name for name in (*_BEFORE, *_COLUMNS) if any(step.phases.get(name, 0) >= 0.01 for step in steps)]
+    columns = [name for name in (*_ARRIVING, *_COLUMNS) if any(step.phases.get(name, 0) >= 0.01 for step in steps)]
     for name in (*columns, "other", "to spare"):
         table.add_column(name, justify="right")
     for step in steps:

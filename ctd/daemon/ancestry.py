@@ -175,6 +175,7 @@ class Ancestry:
             ingredients=dict(step.execution.ingredients),
             inputs=self._artifacts(step.taken),
             back=self._artifacts(step.back),
+            outputs=self._artifacts(step.execution.outputs),
         )
 
     def _artifacts(self, artifacts: Artifacts) -> dict[str, list[ArtifactView]]:

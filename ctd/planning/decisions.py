@@ -104,6 +104,7 @@ class Wait:
     execution: int = 0  # the one that runs, or whose outputs stay
     outputs: Artifacts = field(default_factory=dict)
     note: str = ""  # with `outputs`: what was left out of their inputs, and why
+    short: str = ""  # for those that wait for this: the reason without a list that is told here
 
     action = "wait"
 

@@ -15,7 +15,7 @@ from ctd.planning.asked import permitted
 from ctd.planning.backfills import Backfills, invited, unread
 from ctd.planning.changes import kept, revision, unless_new_version
 from ctd.planning.decide import Wanted, decide
-from ctd.planning.decided import Decided, Held, outputs_of
+from ctd.planning.decided import Decided, Held, Taken, outputs_of
 from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import hold, inputs_of
@@ -24,6 +24,7 @@ from ctd.planning.reasons import span_key, spans_key
 from ctd.planning.resolve import Resolver, joined, spans_of
 from ctd.planning.supersede import unless_running
 from ctd.planning.times import in_time
+from ctd.planning.told_once import ToldOnce
 from ctd.planning.world import SpanFact, SpansFact, World
 from ctd.specs.pipeline import PipelineSpec, WiredPiece
 from ctd.specs.timing import TimedNode
@@ -45,6 +46,7 @@ class _Inputs:
     note: str
     stuck: bool
     left_out: tuple[LeftOut, ...]
+    told: str = ""  # the note, less what another node tells already
 
 
 class _Planner:
@@ -58,6 +60,7 @@ class _Planner:
         self.unread: list[Unread] = []
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
+        self.lists = ToldOnce()
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
@@ -268,7 +271,8 @@ class _Planner:
         if isinstance(inputs, Held):
             if inputs.refused:
                 return Blocked(subject, inputs.because, failed=False)
-            return Wait(subject, inputs.because, stuck=inputs.stuck, follows=True)
+            short = f"{inputs.short} ({wired.node} says which spans it goes without)" if inputs.short else ""
+            return Wait(subject, inputs.because, stuck=inputs.stuck, follows=True, short=short)
         decision = self._wanted_on(wired, inputs, span)
         if not isinstance(decision, Run):
             return decision
@@ -288,6 +292,7 @@ class _Planner:
                 hasty=isinstance(node, TimedNode) and node.supersede == "running",
                 new="" if span is None else "new span",
                 note=inputs.note,
+                told=inputs.told,
                 held_up=inputs.stuck,
                 span=span,
             ),
@@ -342,9 +347,7 @@ class _Planner:
 
     def _inputs(self, wired: WiredPiece, span: int | None) -> _Inputs | Held:
         artifacts: dict[str, tuple[Artifact, ...]] = {}
-        notes: list[str] = []
-        left_out: list[LeftOut] = []
-        stuck = False
+        notable: list[Taken] = []
         for key in wired.sources:
             taken = self.resolver.take(wired, key, _ANY if span is None else span)
             if isinstance(taken, Held):
@@ -354,10 +357,10 @@ class _Planner:
             if taken.artifacts:
                 artifacts[key] = taken.artifacts
             if wired.piece.takes[key].triggers:
-                notes.append(taken.note)
-                left_out += taken.left_out
-                stuck = stuck or taken.stuck
-        return _Inputs(artifacts, joined(notes), stuck, tuple(dict.fromkeys(left_out)))
+                notable.append(taken)
+        left_out = tuple(dict.fromkeys(left for taken in notable for left in taken.left_out))
+        note, stuck = joined(taken.note for taken in notable), any(taken.stuck for taken in notable)
+        return _Inputs(artifacts, note, stuck, left_out, self.lists.told(wired, notable))
 
     def _identity(self, wired: WiredPiece) -> dict[str, Any]:
         kind = self.spec.node(wired.node).kind

@@ -21,6 +21,18 @@ def spans_key(numbers: Sequence[int]) -> str:
     return f"spans {min(numbers)}..{max(numbers)} ({len(numbers)})"
 
 
+def spans_said(numbers: Sequence[int]) -> str:
+    """`span 3`, `spans 3, 5..9`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    said = ", ".join(f"{run[0]}..{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f"{'span' if len(numbers) == 1 else 'spans'} {said}"
+
+
 def what_changed(new: Mapping[str, Any], last: Execution | None) -> str:
     """The differences between the ingredients of this work and those of the execution before it."""
     if last is None:

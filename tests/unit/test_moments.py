@@ -1,4 +1,4 @@
-"""What is known of the time before a span is read: the daemon was down, it was not noticed, not complete, or held up."""
+"""What is known of the time before a span is read: no daemon, not noticed, not complete, or held up."""
 
 from __future__ import annotations
 
