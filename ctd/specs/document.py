@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,14 @@ class Document:
         return Problem(self.file, *self.marks.get(self.place(location), (1, 1)), message, hint, warning)
 
 
+class Flawed(SpecProblems):
+    """What is wrong with a file that could be parsed to its end all the same, so that more may be found."""
+
+    def __init__(self, problems: Iterable[Problem], document: Document) -> None:
+        super().__init__(problems)
+        self.document = document
+
+
 def read_document(file: str) -> Document:
     """Read and parse a file. Raises SpecProblems."""
     return parse_document(_decoded(file, read_once(file)), file)
@@ -98,16 +106,19 @@ def parse_document(text: str, file: str) -> Document:
         column = bad.start() - text.rfind("\n", 0, bad.start())
         message = f"the character U+{ord(bad[0]):04X} cannot be part of YAML"
         raise SpecProblems([Problem(file, line, column, message, "Delete it; saving as plain UTF-8 text helps.")])
-    builder = _Builder(file)
+    builder, ended = _Builder(file), True
     try:
         builder.build(yaml.parse(text, Loader=_LOADER))
     except yaml.MarkedYAMLError as error:
+        ended = False
         builder.problems.append(_syntax(file, error))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
+        ended = False
         builder.problems.append(Problem(file, 1, 1, f"is no YAML: {error}"))
+    document = Document(file, builder.root, builder.marks)
     if builder.problems:
-        raise SpecProblems(builder.problems)
-    return Document(file, builder.root, builder.marks)
+        raise Flawed(builder.problems, document) if ended and not builder.stopped else SpecProblems(builder.problems)
+    return document
 
 
 def _read(file: str) -> bytes | None:
@@ -172,6 +183,7 @@ class _Builder:
     marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
     root: Any = None
     values: int = 0
+    stopped: bool = False  # before the end
 
     def build(self, events: Iterator[Event]) -> None:
         documents = 0
@@ -186,6 +198,7 @@ class _Builder:
                 try:
                     self.root = self._value(event, events, ())
                 except _TooMuch:
+                    self.stopped = True
                     return
 
     def _value(self, event: Event, events: Iterator[Event], place: Place) -> Any:

@@ -327,9 +327,11 @@ def test_validate_names_every_problem_with_file_line_column_and_hint(ctd: Cli) -
     assert "bad.yaml:4:" in said.out
     assert "Did you mean 'importer'?" in said.out
     assert "Did you mean 'attempts'?" in said.out
-    assert said.out.endswith("1 pipeline and 0 targets in order (taxi); 2 errors.\n")
+    assert "nodes.a lacks the key 'artifact'" in said.out, "an importer was meant"
+    assert "b needs Examples as `examples`, and no node makes one" in said.out
+    assert said.out.endswith("1 pipeline and 0 targets in order (taxi); 5 errors.\n")
     problems = ctd.json("validate")["problems"]
-    assert [set(p) for p in problems] == [{"file", "line", "column", "message", "hint", "warning"}] * 2
+    assert [set(p) for p in problems] == [{"file", "line", "column", "message", "hint", "warning"}] * 5
 
 
 def test_validate_checks_single_files_with_the_targets_beside_them(ctd: Cli) -> None:
