@@ -53,7 +53,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Draft:
-    """A folder of pipelines as it would be with this file in the place of the one that declares the same pipeline."""
+    """A folder as it would be with this file in the place of the one that declares the same pipeline, or target."""
 
     folder: Path
     file: Path
@@ -72,7 +72,7 @@ def load_target(path: str | Path) -> AnyTarget:
 
 def load_folder(
     specs: str | Path | Draft,
-    targets: str | Path,
+    targets: str | Path | Draft,
     state: str | Path | None = None,
     check_cron: Callable[[str, str], None] = lambda cron, zone: None,
     pools: Collection[str] | None = None,
@@ -87,18 +87,19 @@ def load_folder(
     """
     before = in_force or Loaded()
     problems: dict[str, list[Problem]] = defaultdict(list)
-    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), Path(targets), problems)
+    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), _folder(targets), problems)
     destinations.read()
-    folder = specs.folder if isinstance(specs, Draft) else Path(specs)
-    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), folder, problems)
+    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), _folder(specs), problems)
     pipelines.read()
     if isinstance(specs, Draft):
         pipelines.suppose(str(specs.file))
+    if isinstance(targets, Draft):
+        destinations.suppose(str(targets.file))
     names = {target.target for target in destinations.specs.values()}
     for problem in twin_paths(destinations.standing(before.targets), destinations.documents, before.targets):
         problems[problem.file].append(problem)
     broken = frozenset(destinations.broken())
-    folders = {"specs": folder, "targets": targets, **({"state directory": state} if state else {})}
+    folders = {"specs": _folder(specs), "targets": _folder(targets), **({"state directory": state} if state else {})}
     own = [(f"ctd's own {what}", _absolute(folder)) for what, folder in folders.items()]
     own += [
         (f"the versions on target {target.target}", target.base_path(pipeline.name))
@@ -231,6 +232,10 @@ class _Folder(Generic[S]):
 def _believed(doubtful: Collection[tuple[int, int]], problems: Iterable[Problem]) -> list[Problem]:
     """Problems that are not about what was set aside."""
     return [p for p in problems if (p.line, p.column) not in doubtful]
+
+
+def _folder(said: str | Path | Draft) -> Path:
+    return said.folder if isinstance(said, Draft) else Path(said)
 
 
 def _is_spec(path: Path) -> bool:
