@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +131,16 @@ def _question(live: LiveView, lineage: LineageView) -> dict[str, Any]:
         "models": [str(Path(live.path, str(live.version))), str(Path(lineage.model.uri, _MODEL))],
         "examples": examples,
         "schema": str(Path(schemas[0], _SCHEMA_FILE)) if schemas else "",
+        "labels": sorted(_labels(lineage)),
     }
+
+
+def _labels(lineage: LineageView) -> Iterator[str]:
+    """What its evaluators compare the model's answers with, also as it was called before TFT's usual suffix."""
+    for step in lineage.judged:
+        label = step.ingredients.get("settings", {}).get("label_key")
+        if isinstance(label, str):
+            yield from {label, label.removesuffix("_xf")}
 
 
 def _made(question: Mapping[str, Any]) -> dict[str, Any]:

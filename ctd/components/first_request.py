@@ -46,6 +46,7 @@ class Question:
     examples: Sequence[str]  # folders of Examples, the best first
     schema: str = ""
     signature: str = ""
+    labels: Sequence[str] = ()  # what is to be predicted: not sent, unless the model insists
     row: Mapping[str, Any] | None = None
 
 
@@ -171,6 +172,8 @@ class _Row:
                     hint="null and [] are no value; a column that is left out is filled from a real example.",
                 )
             return kind, values, ""
+        if column in self.question.labels and not (feature and feature.required):
+            return kind, [], ""
         if column in example and example[column][0] == kind:
             return kind, example[column][1], "example"
         if feature is not None and feature.size is not None:

@@ -432,6 +432,28 @@ def test_without_a_folder_of_specs_the_files_own_is_it(ctd: Cli) -> None:
     assert ctd.json("plan", "--spec", "pipelines/taxi.yaml")["pipeline"] == "taxi"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param(["taxi"], 1, "nothing of taxi was pushed to serving yet", id="nothing served"),
+        pytest.param(["taxi", "--target", "servng"], 2, "taxi pushes to no target 'servng'", id="no such target"),
+        pytest.param(["taxy"], 2, "there is no pipeline 'taxy'", id="no such pipeline"),
+        pytest.param(["taxi", "--row", "{price: 1}"], 2, "--row is no JSON", id="no JSON"),
+        pytest.param(["taxi", "--row", "[1]"], 2, "--row is to be an object of columns", id="no object"),
+        pytest.param(["taxi", "--row", '{"price": NaN}'], 2, "NaN is no JSON number", id="no number"),
+        pytest.param(["files"], 1, "pushes to no target that a model server serves: mobile (tflite)", id="only files"),
+    ],
+)
+def test_a_request_that_cannot_be_made_is_told_why(ctd: Cli, arguments: list[str], code: int, message: str) -> None:
+    ctd.pipeline("taxi", DRAFT)
+    ctd.pipeline("files", DRAFT.replace("serving", "mobile"))
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    (ctd.root / "deploy_targets/mobile.yaml").write_text("target: mobile\nkind: tflite\npath: ../mobile\n")
+    said = ctd("request", *arguments)
+    assert (said.code, said.out) == (code, "")
+    assert message in said.err
+
+
 def test_a_warning_does_not_make_a_spec_invalid(ctd: Cli) -> None:
     ctd.pipeline("taxi")
     (ctd.root / "schema.pbtxt").unlink()
