@@ -1,0 +1,189 @@
+"""Which results of a piece of work can be used while a newer one is on its way (decision 023)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from ctd.core.artifacts import ArtifactType
+from ctd.core.executions import Execution, State
+from ctd.core.selectors import Latest
+from ctd.planning.decide import whole
+from ctd.planning.decided import Status, outputs_of, status_of
+from ctd.planning.decisions import Decision, Reuse, Subject
+from ctd.planning.reasons import span_key
+from ctd.planning.resolve import Resolver
+from ctd.planning.windows import Admission, judge
+from ctd.specs.pipeline import Source, WiredPiece
+
+Identity = Mapping[str, Any]
+"""What identifies a piece of work beside its inputs: component, settings, code, files."""
+
+_INPUTS = "inputs"
+
+ABOUT_MODELS = frozenset(
+    {
+        ArtifactType.MODEL,
+        ArtifactType.MODEL_RUN,
+        ArtifactType.EVALUATION,
+        ArtifactType.MODEL_BLESSING,
+        ArtifactType.INFRA_BLESSING,
+    }
+)
+"""A model, and what is said of one. Whoever takes these judges; whoever takes anything else works on data."""
+
+
+class Results:
+    """Results of one pipeline that are whole, and what each was made of."""
+
+    def __init__(self, resolver: Resolver, identity: Callable[[WiredPiece], Identity]) -> None:
+        self.resolver = resolver
+        self._identity = identity
+        self._known: dict[tuple[str, str], Identity] = {}
+        self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
+        self.at_once = replace(resolver, settled=self.settled)
+        """Resolves inputs to what is ready, where more is on its way."""
+
+    def of(self, source: Source, *, of_earlier_specs: bool = False) -> Iterator[Execution]:
+        """What the spec in force made, newest first.
+
+        `of_earlier_specs`: where it has made nothing yet, what specs before it made. Results that are made of spans
+        which the spec denies, or a validator refuses, by now are left out.
+        """
+        wired = self.wired(source)
+        earlier: list[Execution] = []
+        found = False
+        for e in self.resolver.world.history.back(self.resolver.pipeline, *wired.id):
+            if not (e.state is State.SUCCEEDED and e.output(source.output) and self.usable(e)):
+                continue
+            if self.current(wired, e):
+                found = True
+                if not self._disowned(wired, e):
+                    yield e
+            elif of_earlier_specs and not found:
+                earlier.append(e)
+        if not found:
+            yield from (e for e in earlier if not self._disowned(wired, e))
+
+    def settled(self, place: tuple[str, str]) -> Mapping[int, Decision]:
+        """What was decided of the spans of a piece; of those that are on their way their earlier result, if any.
+
+        A span is corrected, or looked at again with another schema: until that is done, it is what it was. All results
+        of a span are of the same content: what was read anew needs a new verdict.
+        """
+        if place not in self._settled:
+            self._settled[place] = _Settled(self, self.resolver.work[place], self.resolver.decided.by_span[place])
+        return self._settled[place]
+
+    def earlier(self, wired: WiredPiece, span: int) -> Execution | None:
+        """The newest result of a piece for a span, of the content that counts."""
+        root = wired.root or wired.node
+        fact, history = self.resolver.world.spans.get(root), self.resolver.world.history
+        versions = sorted(s.span for s in (fact.spans if fact else ()) if s.span.number == span and s.complete)
+        content = None if wired.node == root else self._content(root, span)
+        for version in reversed(versions):
+            key = span_key(span, version.version)
+            for e in reversed(history.of_key(self.resolver.pipeline, *wired.id, key)):
+                done = e.state is State.SUCCEEDED and self.usable(e) and self.same_identity(wired, e)
+                if done and (wired.node == root or (content and content in self._made_of(e))):
+                    return e
+        return None
+
+    def _content(self, root: str, span: int) -> int | None:
+        """The artifact with what was read of a span."""
+        place = next(place for place in self.resolver.decided.by_span if place[0] == root)
+        decision = self.settled(place).get(span)
+        made = outputs_of(decision).values() if decision else ()
+        return next((a.id for artifacts in made for a in artifacts), None)
+
+    def _made_of(self, e: Execution) -> set[int]:
+        """All artifacts of single spans that a result is made of, as far as they trigger."""
+        history = self.resolver.world.history
+        seen: set[int] = set()
+        left = [i for key in e.ingredients.get(_INPUTS, {}) for i in e.inputs.get(key, ())]
+        while left:
+            artifact = history.artifact(left.pop())
+            if artifact is None or artifact.id in seen or not artifact.type.spanned:
+                continue
+            seen.add(artifact.id)
+            maker = history.maker(artifact.id)
+            if maker is not None:
+                left += [i for key in maker.ingredients.get(_INPUTS, {}) for i in maker.inputs.get(key, ())]
+        return seen
+
+    def wired(self, source: Source) -> WiredPiece:
+        return self.resolver.work[source.node, source.piece]
+
+    def usable(self, e: Execution) -> bool:
+        """Whether all that an execution made is there, and can be looked at."""
+        world = self.resolver.world
+        return whole(e, world) and not any(a.uri in world.unreadable for made in e.outputs.values() for a in made)
+
+    def current(self, wired: WiredPiece, e: Execution) -> bool:
+        """Whether the spec in force would do the same with these inputs, and with what was said of a model."""
+        if not self.same_identity(wired, e):
+            return False
+        for key, take in wired.piece.takes.items():
+            if key in wired.sources and take.type is not ArtifactType.MODEL and self._says(wired, key):
+                above = self.wired(wired.sources[key])
+                makers = (self.resolver.world.history.maker(i) for i in e.inputs.get(key, ()))
+                if not all(maker and self.current(above, maker) for maker in makers):
+                    return False
+        return True
+
+    def same_identity(self, wired: WiredPiece, e: Execution) -> bool:
+        """Whether nothing but inputs tells the work of an execution from what the spec in force asks for."""
+        if wired.id not in self._known:
+            self._known[wired.id] = self._identity(wired)
+        return {key: said for key, said in e.ingredients.items() if key != _INPUTS} == self._known[wired.id]
+
+    def _says(self, wired: WiredPiece, key: str) -> bool:
+        take = wired.piece.takes[key]
+        return take.triggers and take.type in ABOUT_MODELS and isinstance(take.select, Latest)
+
+    def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
+        """Whether it is made of a span that the spec denies or a validator refuses."""
+        return any(self._disowned_input(wired, key, e) for key, take in wired.piece.takes.items() if take.triggers)
+
+    def _disowned_input(self, wired: WiredPiece, key: str, e: Execution) -> bool:
+        source, history = wired.sources.get(key), self.resolver.world.history
+        if source is None:
+            return False
+        if (source.node, source.piece) in self.resolver.decided.by_span:
+            taken = (history.artifact(i) for i in e.inputs.get(key, ()))
+            spans = {a.span for a in taken if a is not None and a.span is not None}
+            denied = self.resolver.denied.get(self.resolver.root_of(source), frozenset())
+            if spans & denied:
+                return True
+            out = (Admission.STOP, Admission.QUARANTINED)
+            return any(judge(gate, n)[0] in out for gate in self.resolver.gates(wired, key) for n in spans)
+        makers = (history.maker(i) for i in e.inputs.get(key, ()))
+        above = self.wired(source)
+        return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+
+
+class _Settled(Mapping[int, Decision]):
+    """Decisions of a piece by span; where one is on its way, that on its earlier result. Looked up when asked for."""
+
+    def __init__(self, results: Results, wired: WiredPiece, decisions: Mapping[int, Decision]) -> None:
+        self._results = results
+        self._wired = wired
+        self._decisions = decisions  # still growing while its own spans are decided
+        self._known: dict[int, Decision] = {}
+
+    def __getitem__(self, span: int) -> Decision:
+        decision = self._decisions[span]
+        if status_of(decision) is not Status.PENDING:
+            return decision
+        if span not in self._known:
+            e = self._results.earlier(self._wired, span)
+            subject = Subject(*self._wired.id, e.key) if e else decision.subject
+            self._known[span] = Reuse(subject, e.because, e.id, e.outputs) if e else decision
+        return self._known[span]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._decisions)
+
+    def __len__(self) -> int:
+        return len(self._decisions)
