@@ -11,7 +11,7 @@ class GapView(View):
     """A stretch of the path without work, in seconds since the beginning, and why.
 
     `kind`: down, noticing, settling, paused, failed, approval, schedule, asked, busy, others, slot, or deciding, where
-    nothing recorded says why.
+    nothing else is recorded.
     """
 
     kind: str

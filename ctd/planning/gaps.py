@@ -34,7 +34,7 @@ class GapKind(str, enum.Enum):
     BUSY = "busy"  # the same node was at work on something else
     OTHERS = "others"  # what it might have taken was on its way
     SLOT = "slot"  # all slots were in use
-    DECIDING = "deciding"  # nothing recorded says why: planning, mostly
+    DECIDING = "deciding"  # nothing else is recorded: planning, or reading digests
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Gaps:
         for phase in BEFORE:
             until = at + timedelta(seconds=e.timings.get(phase, 0.0))
             if until > at and phase != "wait":
-                found += self._told(e, [(at, until)], (*self._people(e), *_phase(e, phase)))
+                found += self._told(e, [(at, until)], (self._paused, self._approved, *_phase(e, phase)))
             at = until
         return tuple(_joined([*found, *_slot(e, e.ready)]))
 
@@ -88,7 +88,7 @@ class Gaps:
                 found += mine
                 rest += _without(span, mine)
             left = rest
-        found += (Gap(GapKind.DECIDING, "nothing recorded says why", *span) for span in left if span[1] > span[0])
+        found += (Gap(GapKind.DECIDING, "it was decided what is next", *span) for span in left if span[1] > span[0])
         return sorted(found, key=lambda gap: gap.start)
 
     def _reasons(self, before: Execution) -> Sequence[_Reason]:
@@ -104,10 +104,6 @@ class Gaps:
             self._asked,
             self._timed,
         )
-
-    def _people(self, e: Execution) -> Sequence[_Reason]:
-        del e
-        return (self._paused, self._approved)
 
     def _paused(self, e: Execution, span: _Span) -> Iterator[Gap]:
         """While its node or its pipeline was paused."""
@@ -217,7 +213,8 @@ _SHORT = timedelta(seconds=1)
 
 
 def _slot(e: Execution, since: datetime) -> Iterator[Gap]:
-    yield from _gap(GapKind.SLOT, "all slots were in use", (since, e.started), (since, e.started))
+    if since < e.started:
+        yield Gap(GapKind.SLOT, "all slots were in use", since, e.started)
 
 
 def _phase(e: Execution, phase: str) -> Iterator[_Reason]:
@@ -226,6 +223,7 @@ def _phase(e: Execution, phase: str) -> Iterator[_Reason]:
         "down": (GapKind.DOWN, "no daemon ran"),
         "notice": (GapKind.NOTICE, f"{e.key} was not noticed yet"),
         "settle": (GapKind.SETTLE, f"{e.key} was not complete yet"),
+        "held": (GapKind.DECIDING, f"the files of {e.key} were read for their digest"),
     }
     if phase in kinds:
         kind, said = kinds[phase]

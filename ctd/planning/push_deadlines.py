@@ -67,6 +67,7 @@ class PushDeadlines:
         self._left_out = left_out
         self._targets = targets
         self._work = {w.id: w for w in spec.work}
+        self._models: dict[str, _Known] = {}  # by target
 
     def alerts(self) -> Iterator[Alert | datetime]:
         """An alert for every target that is overdue; for every other one the time when it would be."""
@@ -117,8 +118,14 @@ class PushDeadlines:
 
     def _known(self, wired: WiredPiece) -> _Known:
         """Of the newest model that the target ever got; of a new target, that any target got."""
+        target = wired.piece.target
+        if target not in self._models:
+            self._models[target] = self._made_of(target)
+        return self._models[target]
+
+    def _made_of(self, target: str) -> _Known:
         history, name = self._world.history, self._spec.name
-        model = _newest_model(history, name, [wired.piece.target]) or _newest_model(history, name, self._spec.targets)
+        model = _newest_model(history, name, [target]) or _newest_model(history, name, self._spec.targets)
         maker = history.maker(model.id) if model else None
         made = [step.execution for step in ancestors(history, [maker])] if maker else []
         read: dict[tuple[str, int], Execution] = {}
