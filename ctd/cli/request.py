@@ -145,14 +145,14 @@ def _labels(lineage: LineageView) -> Iterator[str]:
 
 def _made(question: Mapping[str, Any]) -> dict[str, Any]:
     """The request, made by a process that may import TensorFlow's protos. Raises CtdError."""
-    done = subprocess.run(  # noqa: S603 - our own interpreter and module
-        [sys.executable, "-m", _MAKER],
-        input=json.dumps(question),
-        capture_output=True,
-        text=True,
-        timeout=_PATIENCE,
-        check=False,
-    )
+    command = [sys.executable, "-m", _MAKER]  # our own interpreter and module
+    try:
+        done = subprocess.run(  # noqa: S603
+            command, input=json.dumps(question), capture_output=True, text=True, timeout=_PATIENCE, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        hint = "Look at the disk with the model and its examples, then ask again."
+        raise ComponentFailed(f"the request was not made within {_PATIENCE} s", hint=hint) from error
     try:
         said: dict[str, Any] = json.loads(done.stdout)
     except ValueError:

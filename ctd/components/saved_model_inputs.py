@@ -13,7 +13,9 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
-from ctd.core.errors import NotFound
+from google.protobuf.message import DecodeError
+
+from ctd.core.errors import BadInput, NotFound
 from ctd.specs.hints import did_you_mean, listed
 
 _DEFAULT = "serving_default"
@@ -61,11 +63,17 @@ def inputs_of(folders: Sequence[str], wanted: str) -> tuple[Inputs, str]:
 
 def _graph(folders: Sequence[str]) -> tuple[Any, str]:
     proto = importlib.import_module("tensorflow.core.protobuf.saved_model_pb2")
-    for folder in folders:
-        path = Path(folder, "saved_model.pb")
+    for path in (Path(folder, "saved_model.pb") for folder in folders):
         if path.is_file():
-            graphs = proto.SavedModel.FromString(path.read_bytes()).meta_graphs
-            return next((g for g in graphs if "serve" in g.meta_info_def.tags), graphs[0]), folder
+            try:
+                graphs = proto.SavedModel.FromString(path.read_bytes()).meta_graphs
+            except DecodeError as error:
+                raise BadInput(
+                    f"{path} is no SavedModel: {error}", hint="It is damaged: push the model again."
+                ) from error
+            found = next((g for g in graphs if "serve" in g.meta_info_def.tags), next(iter(graphs), None))
+            if found is not None:
+                return found, str(path.parent)
     hint = "`ctd status` says what is wrong with the target; retention or somebody removed the files."
     raise NotFound(f"there is no SavedModel at {listed(folders, 'or')}", hint=hint)
 

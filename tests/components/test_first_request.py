@@ -209,6 +209,10 @@ def test_signatures_and_models_that_are_not_there_are_told_with_those_that_are(m
     assert "serving_default" in refused.value.hint
     with pytest.raises(NotFound, match="there is no SavedModel at"):
         answered(Question([str(tmp_path)], []))
+    (tmp_path / "saved_model.pb").write_bytes(b"no model")
+    with pytest.raises(BadInput, match="is no SavedModel"):
+        answered(Question([str(tmp_path)], []))
+    (tmp_path / "saved_model.pb").unlink()
     assert answered(Question([str(tmp_path), folder], [], row={"price": 1}))["saved_model"] == folder
 
 
