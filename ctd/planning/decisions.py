@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -50,6 +50,7 @@ class Run:
     turn: Turn = AT_ONCE
     supersedes: int = 0  # the execution that gives or gave way to it, and whose slot it takes over
     renewal: bool = False  # of a span: its result is there, but is to be made anew, as of another schema
+    urgent: bool = False  # of a push: its target has lost what was live, so it waits for no slot
     untried: bool = False  # of a push: it takes over without having been a canary
 
     action = "run"
@@ -251,10 +252,9 @@ class Plan:
         return {"pipeline": self.pipeline, "decisions": [decision_to_json(d) for d in self.decisions]}
 
 
-def _new_first(runs: Sequence[Run]) -> Iterator[Run]:
-    """The runs of a piece, which are given newest span first."""
-    yield from (run for run in reversed(runs) if not run.renewal)
-    yield from (run for run in runs if run.renewal)
+def _new_first(runs: Sequence[Run]) -> list[Run]:
+    """The runs of a piece: what is new from the oldest span to the newest, what is made anew the other way round."""
+    return sorted(runs, key=lambda run: (run.renewal, -(run.span or 0) if run.renewal else run.span or 0))
 
 
 def decision_to_json(decision: Decision) -> dict[str, Any]:

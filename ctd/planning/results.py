@@ -8,7 +8,7 @@ from typing import Any
 
 from ctd.core.artifacts import ArtifactType
 from ctd.core.executions import Execution, State
-from ctd.core.selectors import Latest
+from ctd.core.selectors import Latest, Take
 from ctd.planning.decide import whole
 from ctd.planning.decided import Status, outputs_of, status_of
 from ctd.planning.decisions import Decision, Reuse, Subject
@@ -21,6 +21,7 @@ Identity = Mapping[str, Any]
 """What identifies a piece of work beside its inputs: component, settings, code, files."""
 
 _INPUTS = "inputs"
+_TAKEN = frozenset({_INPUTS, "content", "span"})  # what an execution worked on, and not what it did
 
 ABOUT_MODELS = frozenset(
     {
@@ -121,11 +122,11 @@ class Results:
         return whole(e, world) and not any(a.uri in world.unreadable for made in e.outputs.values() for a in made)
 
     def current(self, wired: WiredPiece, e: Execution) -> bool:
-        """Whether the spec in force would do the same with these inputs, and with what was said of a model."""
+        """Whether the spec in force would do the same with these inputs: so is all that is not data, as a schema."""
         if not self.same_identity(wired, e):
             return False
         for key, take in wired.piece.takes.items():
-            if key in wired.sources and take.type is not ArtifactType.MODEL and self._says(wired, key):
+            if key in wired.sources and take.triggers and _is_no_data(take):
                 above = self.wired(wired.sources[key])
                 makers = (self.resolver.world.history.maker(i) for i in e.inputs.get(key, ()))
                 if not all(maker and self.current(above, maker) for maker in makers):
@@ -136,11 +137,7 @@ class Results:
         """Whether nothing but inputs tells the work of an execution from what the spec in force asks for."""
         if wired.id not in self._known:
             self._known[wired.id] = self._identity(wired)
-        return {key: said for key, said in e.ingredients.items() if key != _INPUTS} == self._known[wired.id]
-
-    def _says(self, wired: WiredPiece, key: str) -> bool:
-        take = wired.piece.takes[key]
-        return take.triggers and take.type in ABOUT_MODELS and isinstance(take.select, Latest)
+        return {key: said for key, said in e.ingredients.items() if key not in _TAKEN} == self._known[wired.id]
 
     def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether it is made of a span that the spec denies or a validator refuses."""
@@ -161,6 +158,11 @@ class Results:
         makers = (history.maker(i) for i in e.inputs.get(key, ()))
         above = self.wired(source)
         return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+
+
+def _is_no_data(take: Take) -> bool:
+    """Whether an input is the latest of what is made for a whole pipeline: not of spans, and no model."""
+    return isinstance(take.select, Latest) and not take.type.spanned and take.type is not ArtifactType.MODEL
 
 
 class _Settled(Mapping[int, Decision]):

@@ -52,7 +52,8 @@ def most_trainings(tempo: Tempo) -> int:
     takes = dict(tempo.takes)
     takes = {node: longest * (1 + tempo.jitter) for node, longest in takes.items() if node in tempo.shape}
     judging = takes["evaluator"] + takes.get("infra", 0) + takes["pusher"]
-    for_slots = 4 * max(takes.values())  # each piece of it may wait until something else has ended
+    # Each piece of it may wait until something else has ended.
+    for_slots = 4 * max(takes.values()) if tempo.parallel < len(takes) - 1 else 0
     shortest = takes["trainer"] * (1 - tempo.jitter) / (1 + tempo.jitter)
     lost = 8 if tempo.fails else 0
     return 2 + lost + math.ceil((judging + for_slots) / shortest)
@@ -73,6 +74,7 @@ def lived(tempo: Tempo) -> Simulation:
 @example(Tempo(takes={**QUICK, "examples": 15.0}, parallel=4))
 @example(Tempo(takes={**QUICK, "transform": 20.0}, parallel=3))
 @example(Tempo(takes={**QUICK, "evaluator": 20.0, "infra": 20.0}, parallel=5))
+@example(Tempo(every=3.4, takes={**QUICK, "trainer": 4.8, "evaluator": 17.1, "infra": 16.0}, parallel=8))
 @example(Tempo(takes={**QUICK, "statistics": 15.0, "schema": 9.0, "validator": 9.0}, parallel=6, shape=SPLIT))
 def test_a_feed_that_never_stops_starves_nothing(tempo: Tempo) -> None:
     lived_through = lived(tempo)
