@@ -45,7 +45,8 @@ _ESSENTIAL = {"inputs", "kind", "require", "warm_start", *_REQUIRED} - {"window"
 # Keys that no other has to fit: without them the rest of a node can be judged as before.
 _ALONE = frozenset(
     {
-        "approval", "attempts", "beam", "code", "code_deps", "custom_config", "deny", "eval_steps", "inputs", "keep",
+        "approval", "attempts", "beam", "coalesce", "code", "code_deps", "custom_config", "deny", "eval_steps",
+        "inputs", "keep",
         "max_lateness", "min_interval", "packages", "pool", "priority", "push_within", "stale_after", "start",
         "supersede", "timeout", "train_steps", "warm_start",
     }
