@@ -5,7 +5,9 @@ from __future__ import annotations
 import enum
 import json
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timezone
+from typing import Protocol, runtime_checkable
 
 
 class Event(str, enum.Enum):
@@ -34,7 +36,13 @@ class Event(str, enum.Enum):
     WORKERS = "workers"
     SUMMARY = "summary"  # of a run with --once
     STORE = "metadata store"
+    MACHINE = "machine"  # it refuses what workers need: nothing is started; or takes it again
     DIGESTS = "remembered digests"  # the file of them cannot be used
+    TROUBLE = "trouble"  # of the daemon's own means: its store, disk, lock, socket, log
+    TROUBLE_OVER = "trouble over"
+    LOCK = "lock made anew"  # its file was gone
+    SOCKET = "socket"  # what its server has to complain of
+    LINES_LOST = "log lines lost"
     LOOK_FAILED = "look failed"  # a fault of ctd's own
 
 
@@ -59,6 +67,41 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
         return json.dumps(line, default=str)
+
+
+@dataclass(frozen=True)
+class LostLines:
+    """Lines of the log that could not be written, since when, and why."""
+
+    count: int
+    since: datetime
+    because: str
+
+
+@runtime_checkable
+class CountsLosses(Protocol):
+    """A handler that counts what it could not write."""
+
+    def acquire(self) -> None: ...
+    def release(self) -> None: ...
+
+    def catch_up(self) -> LostLines | None:
+        """Say what was lost, if that can be said now; what is still not said."""
+        ...
+
+
+def lost_lines() -> LostLines | None:
+    """What the log lacks at its end, although it was tried once more to write it."""
+    for handler in logging.getLogger("ctd").handlers:
+        if isinstance(handler, CountsLosses):
+            handler.acquire()
+            try:
+                lost = handler.catch_up()
+            finally:
+                handler.release()
+            if lost is not None:
+                return lost
+    return None
 
 
 def log_to(handler: logging.Handler, level: int = logging.INFO) -> None:

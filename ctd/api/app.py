@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Protocol
 
-import uvicorn
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ctd.api.lineage import LineageQuery
 from ctd.api.models import View
 from ctd.api.requests import RequestForm
-from ctd.api.unixsocket import listening, peer
 from ctd.core.errors import CtdError, NotFound, NotPossible
 
 _MOST_BYTES = 16 * 1024  # of a request
@@ -55,10 +49,13 @@ def application(answers: Answers) -> Starlette:
 
     async def take(request: Request) -> Response:
         said = bytearray()
-        async for part in request.stream():
-            said += part
-            if len(said) > _MOST_BYTES:
-                return _wrong(f"a request has at most {_MOST_BYTES} bytes", "Say less in `reason`.")
+        try:
+            async for part in request.stream():
+                said += part
+                if len(said) > _MOST_BYTES:
+                    return _wrong(f"a request has at most {_MOST_BYTES} bytes", "Say less in `reason`.")
+        except ClientDisconnect:  # half a request is none
+            return _wrong("the request ended in its middle", _FORM)
         try:
             form = RequestForm.model_validate_json(bytes(said))
         except ValidationError as error:
@@ -119,35 +116,3 @@ def _complaint(error: ErrorDetails) -> str:
     place = ".".join(map(str, error["loc"]))
     message = error["msg"].removeprefix("Value error, ")
     return f"{place}: {message}" if place else message
-
-
-class _Peers(H11Protocol):
-    """Connections whose `client` is the user at the other end of the unix socket."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
-        super().connection_made(transport)
-        self.client = (peer(transport.get_extra_info("socket")), 0)
-
-
-class SocketServer:
-    """Serves the application on a unix socket, for its owner and group, in a thread of its own."""
-
-    def __init__(self, app: Starlette, path: Path) -> None:
-        self._path = path
-        config = uvicorn.Config(
-            app, http=_Peers, log_config=None, access_log=False, lifespan="off", timeout_graceful_shutdown=2
-        )
-        self._server = uvicorn.Server(config)
-        self._thread: threading.Thread | None = None
-
-    def start(self) -> None:
-        """Listen. Whoever calls holds the state's lock, so the socket of another daemon is never taken."""
-        sockets = [listening(self._path)]
-        self._thread = threading.Thread(target=self._server.run, args=(sockets,), name="api", daemon=True)
-        self._thread.start()
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        if self._thread:
-            self._thread.join(timeout=5)
-        self._path.unlink(missing_ok=True)

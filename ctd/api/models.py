@@ -7,6 +7,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from ctd.api.requests import VerbName
+from ctd.core.troubles import TroubleKind
 
 NodeState = Literal["up to date", "running", "queued", "waiting", "blocked", "failed"]
 PipelineState = Literal["as wanted", "working", "waiting", "failed"]
@@ -204,12 +205,26 @@ class PipelineView(View):
     notes: list[str] = []
 
 
+class TroubleView(View):
+    """What is wrong with the means of the daemon or of a command: store, disk, lock, socket, log. No pipeline's fault.
+
+    It goes on by itself when the cause is gone.
+    """
+
+    kind: TroubleKind
+    place: str  # a path, or whose results they are
+    because: str
+    hint: str = ""
+    since: str | None = None  # nothing where no daemon runs that would have looked before
+
+
 class DaemonView(View):
     """The daemon itself; absent when a command reads the state directory while no daemon runs."""
 
     pid: int
     started: str
     epoch: int
+    starting: bool = False  # it waits for what it needs, and knows no pipelines yet
     watching: dict[str, str] = {}  # what is not watched by events, and why
     memory_mb: float | None = None
 
@@ -218,6 +233,7 @@ class StatusView(View):
     """Everything `ctd status` shows."""
 
     daemon: DaemonView | None
+    troubles: list[TroubleView] = []  # what somebody has to act on before all else
     pipelines: list[PipelineView]
     problems: list[ProblemView] = []  # of files that never were good
 

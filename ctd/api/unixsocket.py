@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import http.client
 import json
 import os
 import pwd
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ctd.core.errors import CtdError, NotFound, NotPossible
+
+_ROOM = 0.02  # seconds until the daemon may have room for another connection
 
 
 class NoDaemon(CtdError):
@@ -44,22 +48,46 @@ def listening(path: Path, mode: int = 0o660) -> socket.socket:
     """A socket bound at `path`, replacing what a dead daemon left there."""
     path.unlink(missing_ok=True)
     server = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    with _address(path) as address:
-        server.bind(address)
-    path.chmod(mode)
+    try:
+        with _address(path) as address:
+            server.bind(address)
+        path.chmod(mode)
+        server.listen()  # who comes before there is anybody to answer waits
+    except OSError:
+        server.close()
+        raise
     return server
+
+
+def _connected(path: Path, timeout: float) -> socket.socket:
+    """A connection, as soon as there is room in the daemon's queue for one. Raises OSError."""
+    until = time.monotonic() + timeout
+    while True:
+        client = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            client.settimeout(timeout)
+            with _address(path) as address:
+                client.connect(address)
+        except BlockingIOError:  # the queue is full: unix sockets do not wait for that by themselves
+            client.close()
+            if time.monotonic() > until:
+                raise TimeoutError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)) from None
+            time.sleep(_ROOM)
+        except OSError:
+            client.close()
+            raise
+        else:
+            return client
 
 
 class _Connection(http.client.HTTPConnection):
     def __init__(self, path: Path, timeout: float) -> None:
         super().__init__("localhost", timeout=timeout)
         self._path = path
+        self._patience = timeout
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        with _address(self._path) as address:
-            self.sock.connect(address)
+        self.sock = _connected(self._path, self._patience)
 
 
 def peer(connected: socket.socket) -> str:
@@ -75,9 +103,7 @@ def peer(connected: socket.socket) -> str:
 def listens(path: Path) -> bool:
     """Whether a daemon listens there, even if this user may not ask it."""
     try:
-        with _address(path) as address, socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
-            client.settimeout(1)
-            client.connect(address)
+        _connected(path, timeout=1).close()
     except (PermissionError, TimeoutError):
         return True
     except OSError:

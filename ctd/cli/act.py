@@ -15,6 +15,7 @@ from ctd.cli.options import as_json, folders
 from ctd.cli.render import show
 from ctd.cli.render_backfill import backfill as rendered
 from ctd.cli.text import clean
+from ctd.daemon.lock import held, owner_of
 from ctd.daemon.offline import rehearse
 from ctd.specs.settings import Settings
 from ctd.storage.layout import StateDir
@@ -212,7 +213,11 @@ def ask(settings: Settings, in_json: bool, **said: Any) -> int:
     """Have the daemon record it, and say what that means."""
     form = _form(**said)
     socket = StateDir(settings.state).socket
+    lock = StateDir(settings.state).lock
     if not listens(socket):
+        if held(lock):
+            hint = "It is just starting, or its socket is gone, and it makes it anew: ask again in a moment."
+            raise NoDaemon(f"the daemon (pid {owner_of(lock) or 'unknown'}) does not listen on {socket}", hint=hint)
         hint = "Only a daemon takes requests: start one with `ctd run`, then ask again."
         raise NoDaemon(f"no daemon works on {settings.state}", hint=hint)
     taken = Daemon(socket).take(form)

@@ -13,7 +13,7 @@ from ctd.api.lineage import LineageQuery, LineageView, ModelDiffView, ReachView,
 from ctd.api.models import ExecutionView, ExplainView, PlanView, RequestsView, StatusView
 from ctd.api.requests import RequestForm
 from ctd.api.times import TimesView
-from ctd.api.unixsocket import get, listens, post
+from ctd.api.unixsocket import Refused, get, listens, post
 from ctd.daemon.offline import reading
 from ctd.specs.settings import Settings
 from ctd.storage.layout import StateDir
@@ -86,6 +86,15 @@ def answers(settings: Settings) -> Iterator[Answers]:
     else:
         with reading(settings) as views:
             yield views
+
+
+def pipelines(source: Answers, pipeline: str | None = None) -> StatusView:
+    """The status of a daemon that knows its pipelines. Raises Refused while it is starting."""
+    view = source.status(pipeline)
+    if view.daemon is not None and view.daemon.starting:
+        why = [f"{t.place}: {t.because}. {t.hint}" for t in view.troubles[:1]]
+        raise Refused("the daemon is starting and knows no pipelines yet", hint=" ".join([*why, "Then ask again."]))
+    return view
 
 
 def _part(name: str) -> str:

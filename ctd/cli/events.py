@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import os
+import select
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,10 +20,12 @@ from rich.table import Table
 from rich.text import Text
 
 from ctd.cli.text import clean
-from ctd.observability import Event, JsonLines, fields_of
+from ctd.observability import Event, JsonLines, LostLines, fields_of
 
 PROGRESS_EVERY = 15.0  # seconds between two lines on the progress of one execution, where lines stay
 
+_SLOW = 1.0  # seconds that a reader may take before lines are lost
+_NOBODY_LOOKS = (errno.EPIPE, errno.EIO)  # of a terminal that was closed
 _STYLES = {logging.WARNING: "yellow", logging.ERROR: "red", logging.CRITICAL: "bold red"}
 _ENDS = {"succeeded": "green", "failed": "red", "cancelled": "yellow", "abandoned": "yellow"}
 # Said in words of their own below; whatever else an event carries follows as name=value.
@@ -65,7 +70,7 @@ class PlainLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = line_of(record)
         level = f"{record.levelname} " if record.levelno > logging.INFO else ""
-        time = datetime.fromtimestamp(record.created, timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        time = _when(record).strftime("%Y-%m-%dT%H:%M:%SZ")
         what = ": ".join(part for part in (line.subject, line.what, line.why) if part)
         return f"{time} {level}{what}" + (f" ({line.hint})" if line.hint else "")
 
@@ -91,19 +96,85 @@ class Sparse(logging.Filter):
         return True
 
 
-class LineHandler(logging.StreamHandler[TextIO]):
-    """Lines on standard output. When nobody reads them any more, the daemon goes on in silence."""
+class _Whole:
+    """A stream that writes each text at once, past all buffers: what is in one comes later, and fails again at exit."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._torn = False  # whether the last line ends in the middle
+
+    def write(self, text: str) -> None:
+        try:
+            target = self._stream.fileno()
+        except OSError:  # no file: a test reads it
+            self._stream.write(text)
+            return
+        rest = (("\n" if self._torn else "") + text).encode(errors="backslashreplace")
+        while rest:
+            try:
+                written = os.write(target, rest)
+            except BlockingIOError:  # somebody made the pipe so, and reads slowly
+                _, ready, _ = select.select([], [target], [], _SLOW)
+                if not ready:
+                    raise
+                continue
+            self._torn = written < len(rest)
+            rest = rest[written:]
+
+    def flush(self) -> None:
+        """Nothing is kept."""
+
+
+class LineHandler(logging.StreamHandler[_Whole]):
+    """Lines on standard output.
+
+    One that cannot be written is lost and counted, and before the first that can be written again stands how many were.
+    Only when nobody reads them any more (EPIPE), the daemon goes on in silence.
+    """
 
     def __init__(self, formatter: logging.Formatter) -> None:
-        super().__init__(sys.stdout)
+        super().__init__(_Whole(sys.stdout))
         self.setFormatter(formatter)
         self.addFilter(Sparse())
+        self.lost: LostLines | None = None
+        self._nobody_reads = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if not self._nobody_reads:
+            self.catch_up()
+            super().emit(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
-        if isinstance(sys.exc_info()[1], OSError):
-            self.stream = open(os.devnull, "w")  # noqa: SIM115, PTH123 - as long as the process lives; setStream would flush
+        error = sys.exc_info()[1]
+        if isinstance(error, OSError):
+            self._lose(record, error)
         else:
             super().handleError(record)
+
+    def catch_up(self) -> LostLines | None:
+        """Say what was lost, if that can be said now; what is still not said."""
+        with contextlib.suppress(OSError):
+            if self.lost is not None:
+                self.stream.write(self.format(_note_of(self.lost)) + self.terminator)
+                self.lost = None
+        return self.lost
+
+    def _lose(self, record: logging.LogRecord, error: OSError) -> None:
+        self._nobody_reads = isinstance(error, BrokenPipeError)
+        count, since = (self.lost.count, self.lost.since) if self.lost else (0, _when(record))
+        self.lost = None if self._nobody_reads else LostLines(count + 1, since, error.strerror or str(error))
+
+
+def _note_of(lost: LostLines) -> logging.LogRecord:
+    note = logging.makeLogRecord({"name": "ctd.cli", "levelno": logging.WARNING, "levelname": "WARNING"})
+    note.msg = Event.LINES_LOST.value
+    fields = {"lost": lost.count, "since": lost.since.isoformat(timespec="seconds"), "because": lost.because}
+    note.__dict__.update(fields)
+    return note
+
+
+def _when(record: logging.LogRecord) -> datetime:
+    return datetime.fromtimestamp(record.created, timezone.utc)
 
 
 class TerminalHandler(logging.Handler):
@@ -123,8 +194,9 @@ class TerminalHandler(logging.Handler):
             if record.getMessage() != Event.EXECUTION_PROGRESS.value:
                 self._print(record)
             self._draw()
-        except OSError:  # the terminal went away; the work goes on
-            self._console.quiet = True
+        except OSError as error:
+            if error.errno in _NOBODY_LOOKS:  # the terminal went away; the work goes on
+                self._console.quiet = True
 
     def close(self) -> None:
         self._erase()

@@ -6,7 +6,7 @@ import click
 
 from ctd.api.unixsocket import NoDaemon, listens
 from ctd.cli import render_lineage
-from ctd.cli.answers import Daemon, answers
+from ctd.cli.answers import Daemon, answers, pipelines
 from ctd.cli.options import as_json, folders
 from ctd.cli.render import show
 from ctd.specs.settings import Settings
@@ -31,7 +31,7 @@ def gc(settings: Settings, pipeline: str | None, dry_run: bool, in_json: bool) -
     if not dry_run and not listens(socket):
         raise NoDaemon("no daemon runs, and it alone removes results", hint="Start `ctd run`, or say --dry-run.")
     with answers(settings) as source:
-        names = [p.pipeline for p in source.status(pipeline).pipelines]
+        names = [p.pipeline for p in pipelines(source, pipeline).pipelines]
         views = [source.removable(n) if dry_run else Daemon(socket).collect(n) for n in names]
     if in_json:
         click.echo(f'{{"pipelines": [{", ".join(view.model_dump_json() for view in views)}]}}')

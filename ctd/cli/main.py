@@ -64,8 +64,9 @@ A first session:
   ctd status                   # in a second terminal
 
 \b
-Exit codes: 0 as wanted, 1 something failed, 2 wrong usage or invalid spec,
-3 blocked or waiting for someone, 75 another daemon has the state directory.
+Exit codes: 0 as wanted, 1 something failed or the daemon is in trouble,
+2 wrong usage or invalid spec, 3 blocked or waiting for someone,
+75 another daemon has the state directory.
 
 \b
 Docs: docs/ and examples/taxi/README.md in the source; `ctd COMMAND --help`.

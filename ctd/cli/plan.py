@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ctd.cli import render
-from ctd.cli.answers import answers
+from ctd.cli.answers import answers, pipelines
 from ctd.cli.options import as_json, folders, given_flags
 from ctd.cli.status import offline
 from ctd.core.spans import Span, span_of
@@ -66,7 +66,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
             render.show(render.forecast(supposed))
         return 0
     with answers(settings) as source:
-        known = source.status(pipeline)
+        known = pipelines(source, pipeline)
         plans = [source.plan(p.pipeline) for p in known.pipelines]
     if in_json:
         one = len(plans) == 1

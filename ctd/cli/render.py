@@ -6,7 +6,7 @@ import shutil
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timezone
 
 from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.padding import Padding
@@ -23,6 +23,7 @@ from ctd.api.models import (
     PlanView,
     ProblemView,
     StatusView,
+    TroubleView,
 )
 from ctd.cli.text import ago, clean, counted, seconds
 
@@ -88,19 +89,37 @@ def state_text(state: str) -> Text:
 def status(view: StatusView, now: datetime, offline: str) -> RenderableType:
     """`ctd status`. `offline` says what is read where no daemon runs."""
     head = _daemon(view.daemon, now) if view.daemon else Text(clean(offline), style="yellow")
-    parts: list[RenderableType] = [head]
+    parts: list[RenderableType] = [*troubles(view.troubles, now), head]
     for pipeline in view.pipelines:
         parts += [Text(), _pipeline(pipeline, now)]
-    if not view.pipelines:
+    if not view.pipelines and not (view.daemon and view.daemon.starting) and not view.troubles:
         parts += [Text(), Text("No pipelines.", style="yellow")]
     if view.problems:
         parts += [Text(), problems(view.problems)]
     return Group(*parts)
 
 
+def troubles(found: Iterable[TroubleView], now: datetime) -> list[RenderableType]:
+    """What is wrong before all else, since when, and what to do."""
+    parts: list[RenderableType] = []
+    for t in found:
+        line = Text("TROUBLE", style="bold red")
+        since = f" for {ago(t.since, now).removesuffix(' ago')}, since {_utc(t.since)}" if t.since else ""
+        line.append(f"{since}: {clean(t.place)}: {t.kind.value}: {clean(t.because)}", "red")
+        parts.append(line)
+        if t.hint:
+            parts.append(Padding(Text(clean(t.hint), style="dim"), (0, 0, 0, 4)))
+    return parts
+
+
+def _utc(at: str) -> str:
+    """`2026-01-01 12:00:03 UTC`."""
+    return f"{datetime.fromisoformat(at).astimezone(timezone.utc):%Y-%m-%d %H:%M:%S} UTC"
+
+
 def summary(view: StatusView, now: datetime) -> RenderableType:
     """How a run ended: per pipeline what is live, what is not as wanted, and why."""
-    parts: list[RenderableType] = []
+    parts: list[RenderableType] = troubles(view.troubles, now)
     for pipeline in view.pipelines:
         held = [node for node in pipeline.nodes if node.state != "up to date"]
         parts += [Text(), _pipeline(pipeline.model_copy(update={"nodes": held}), now)]
@@ -184,7 +203,8 @@ def problems(found: Iterable[ProblemView]) -> RenderableType:
 def _daemon(view: DaemonView, now: datetime) -> RenderableType:
     up = ago(view.started, now).removesuffix(" ago")
     memory = f", {view.memory_mb:.0f} MB" if view.memory_mb is not None else ""
-    lines = [Text(f"daemon {view.pid}, up {up}, start {view.epoch}{memory}", style="dim")]
+    start = "starting" if view.starting else f"start {view.epoch}"
+    lines = [Text(f"daemon {view.pid}, up {up}, {start}{memory}", style="dim")]
     lines += [Text(f"{clean(path)}: {clean(why)}", style="yellow") for path, why in view.watching.items()]
     return Group(*lines)
 

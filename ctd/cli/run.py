@@ -37,7 +37,8 @@ def run(once: bool, **flags: object) -> int:
 
     Events go to standard output: a stream with progress on a terminal, single lines elsewhere, JSON lines with
     --log-format json. Files with errors are reported, each problem at its line, and the good ones go on. Ctrl-C or
-    SIGTERM stops it, SIGHUP reads the specs again. Options but --once may be variables: CTD_STATE for --state.
+    SIGTERM stops it, SIGHUP reads the specs again, SIGUSR1 writes to stderr where it is. It waits for a store or a disk
+    that is not ready, and `ctd status` says so. Options but --once may be variables: CTD_STATE for --state.
 
     \b
     Exit codes: 0 as wanted, or stopped; 2 wrong usage; 75 another daemon has

@@ -12,8 +12,13 @@ from ctd.api.models import StatusView
 from ctd.cli import render
 from ctd.cli.answers import Answers, answers
 from ctd.cli.options import as_json, folders
+from ctd.core.errors import StoreUnavailable
 from ctd.core.timing import SystemClock
+from ctd.core.troubles import Trouble
+from ctd.daemon.lock import held, owner_of
+from ctd.daemon.troubles import trouble_views
 from ctd.specs.settings import Settings
+from ctd.storage.layout import StateDir
 
 _EVERY = 1.0  # seconds between looks with --watch
 
@@ -29,13 +34,13 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
     Asks the daemon; without one, says what the state directory knows and what a daemon would do.
 
     \b
-    Exit codes: 2 a spec or an edit of one is invalid; else 1 something failed;
-    else 3 something is blocked or waits for someone; else 0 all is as wanted,
-    or ctd is at work on it.
+    Exit codes: 1 the daemon is in trouble (its store, disk or log), or something
+    failed; 2 a spec or an edit of one is invalid; 3 something is blocked or waits
+    for someone; 0 all is as wanted, or ctd is at work on it. Of several: trouble,
+    then 2, 1 and 3.
     """
     if not watch:
-        with answers(settings) as source:
-            view = source.status(pipeline)
+        view = _once(settings, pipeline)
         if in_json:
             click.echo(view.model_dump_json(indent=2))
         else:
@@ -48,7 +53,9 @@ def status(settings: Settings, pipeline: str | None, watch: bool, in_json: bool)
 
 
 def exit_code(view: StatusView) -> int:
-    """2 invalid, 1 failed, 3 waiting, 0 as wanted; the first that applies."""
+    """1 the daemon is in trouble, 2 invalid, 1 failed, 3 waiting, 0 as wanted; the first that applies."""
+    if view.troubles:
+        return 1
     found = [*view.problems, *(p for pipeline in view.pipelines for p in pipeline.problems)]
     if any(not p.warning for p in found):
         return 2
@@ -58,6 +65,11 @@ def exit_code(view: StatusView) -> int:
 
 def offline(settings: Settings) -> str:
     """What to say when no daemon answers."""
+    lock = StateDir(settings.state).lock
+    if held(lock):
+        pid = owner_of(lock)
+        who = f"daemon (pid {pid})" if pid else "daemon"
+        return f"A {who} works on {settings.state}, but cannot be asked. This is what the directory knows."
     there = "this is what it knows" if settings.state.exists() else "it does not exist yet"
     return f"No daemon works on {settings.state}; {there}. `ctd run` starts one."
 
@@ -73,5 +85,8 @@ def _watch(settings: Settings, pipeline: str | None) -> None:
 
 def _once(settings: Settings, pipeline: str | None) -> StatusView:
     source: Answers
-    with answers(settings) as source:
-        return source.status(pipeline)
+    try:
+        with answers(settings) as source:
+            return source.status(pipeline)
+    except StoreUnavailable as error:  # without a daemon: of pipelines nothing can be said
+        return StatusView(daemon=None, troubles=trouble_views([Trouble(error.fault)]), pipelines=[])

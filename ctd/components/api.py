@@ -29,6 +29,8 @@ from ctd.storage.code import package_root
 Outputs = Mapping[str, Sequence[Made]]
 S = TypeVar("S", bound=NodeSpec)
 
+_PROGRESS = 500  # characters
+
 # TFX's layout inside artifacts (TFX utils/path_constants.py, types/artifact_utils.py).
 SERVING_DIR = "Format-Serving"
 STAMPED_MODEL_DIR = "stamped_model"  # in an InfraBlessing with has_model=1: the model with its warm-up requests
@@ -88,8 +90,9 @@ class Work:
         """Tell people how far it is: shown by `ctd status` until the next call. Cheap, may be called often."""
         path = Path(self.request.staging, ".progress")
         temporary = path.with_suffix(".new")
-        temporary.write_text(text)
-        temporary.replace(path)
+        with contextlib.suppress(OSError):  # no work should fail because nobody can be told about it
+            temporary.write_text(text[:_PROGRESS])
+            temporary.replace(path)
         fp(f"worker.progress.{self.place}")
 
 
@@ -116,11 +119,19 @@ def user_code(where: str, module: str | None = None, hint: str = "") -> Iterator
     except Exception as error:
         place = user_line(error, module)
         # Libraries append whole data structures, after a blank line; the log has them.
-        what = str(error).strip().split("\n\n")[0]
+        what = text_of(error).strip().split("\n\n")[0]
         said = f"{type(error).__name__}: {what}" if what else type(error).__name__
         raise ComponentFailed(
             f"{where} raised {said}" + (f" at {place}" if place else ""), hint=hint or _hint(error, module)
         ) from error
+
+
+def text_of(error: BaseException) -> str:
+    """What an error has to say. Code we did not write may fail at that, too."""
+    try:
+        return str(error)
+    except Exception as another:  # noqa: BLE001  the border around code we did not write
+        return f"(its text cannot be made: {type(another).__name__})"
 
 
 def _hint(error: Exception, module: str | None) -> str:

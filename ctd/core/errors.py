@@ -6,6 +6,7 @@ CtdError
 ├── NotPossible             someone asked for what makes no sense as things are
 ├── TemporaryError          the world may heal; tried again with back-off
 │   ├── StorageUnavailable  a disk, mount or store does not answer
+│   ├── MachineUnavailable  the machine has no process, open file or memory left
 │   ├── StoreUnavailable    ML Metadata does not answer
 │   ├── TargetUnavailable   a destination cannot be written or asked
 │   ├── OtherAnswers        the server behind a destination does not answer as the model does
@@ -25,13 +26,21 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from ctd.core.troubles import Fault, TroubleKind
+
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast attempts follow each other: the pause after the first failure, doubled each time up to `most`."""
+    """How fast attempts follow each other: the pause after the first failure, `growth` times as long after each
+    further one, up to `most`."""
 
     first: timedelta
     most: timedelta
+    growth: float = 2.0
+
+
+# Nobody's work is to blame, and it may heal at any moment: a pause is about a tenth of the time that it has lasted.
+OF_THE_MACHINE = Pace(timedelta(seconds=1), timedelta(minutes=1), 1.1)
 
 
 class CtdError(Exception):
@@ -72,9 +81,21 @@ class TemporaryError(CtdError):
 class StorageUnavailable(TemporaryError):
     """A disk, mount or object store does not answer, is full or read-only."""
 
+    pace = OF_THE_MACHINE
+
+
+class MachineUnavailable(TemporaryError):
+    """The machine has no process, open file or memory left for what ctd has to do."""
+
+    pace = OF_THE_MACHINE
+
 
 class StoreUnavailable(TemporaryError):
-    """ML Metadata does not answer."""
+    """ML Metadata does not answer. `hint` says what to do; whether it is tried again is for who asked it to say."""
+
+    def __init__(self, message: str, *, hint: str = "", fault: Fault | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.fault = fault or Fault(TroubleKind.STORE, "", message, hint)
 
 
 class TargetUnavailable(TemporaryError):

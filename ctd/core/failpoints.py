@@ -1,10 +1,11 @@
 """Named places where a test makes ctd fail. Nothing happens unless `arm` was called, which only test runs do.
 
     push.after_rename=kill:1; store.commit=err(ENOSPC):3; worker.start=sleep(5); art.before_rename=raise;
-    worker.before_exec=hold(/tmp/held)
+    worker.before_exec=hold(/tmp/held); start.log=err(EACCES,/tmp/fault)
 
-`:N` means at the N-th hit of that name only; without it, at every hit. `hold` says so on stderr and
-waits as long as the file is there: a test that waits for that kills or goes on at exactly this place.
+`err` with a file fails as long as the file is there: a fault of the machine that lasts for a while. `:N` means at the
+N-th hit of that name only; without it, at every hit. `hold` says so on stderr and waits as long as the file is there:
+a test that waits for that kills or goes on at exactly this place.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 
 from ctd.core.errors import SpecError
 
-_POINT = re.compile(r"([a-z0-9_.-]+)=(kill|raise|err|sleep|hold)(?:\(([A-Za-z0-9._/-]+)\))?(?::(\d+))?")
+_POINT = re.compile(r"([a-z0-9_.-]+)=(kill|raise|err|sleep|hold)(?:\(([A-Za-z0-9._,/-]+)\))?(?::(\d+))?")
 
 
 class FailpointHit(BaseException):
@@ -43,8 +44,9 @@ class Failpoint:
             case "raise":
                 raise FailpointHit(self.name)
             case "err":
-                number = getattr(errno, self.argument)
-                raise OSError(number, f"failpoint {self.name}: {os.strerror(number)}")
+                name, _, file = self.argument.partition(",")
+                if not file or os.access(file, os.F_OK):
+                    raise OSError(getattr(errno, name), f"failpoint {self.name}: {os.strerror(getattr(errno, name))}")
             case "sleep":
                 time.sleep(float(self.argument))
             case "hold":
@@ -91,11 +93,12 @@ def _parse(part: str) -> Failpoint:
     if found is None:
         raise SpecError(
             f"{part!r} is not a failpoint",
-            hint="Write name=kill:1, name=raise, name=err(ENOSPC), name=sleep(0.5) or name=hold(FILE).",
+            hint="Write name=kill:1, name=raise, name=err(EIO), name=err(EIO,FILE), name=sleep(0.5), name=hold(FILE).",
         )
     name, action, argument, hit = found.groups()
-    if action == "err" and not isinstance(getattr(errno, argument or "", None), int):
-        raise SpecError(f"{part!r}: no errno is called {argument}", hint="Write for instance err(ENOSPC).")
+    number = (argument or "").partition(",")[0]
+    if action == "err" and not isinstance(getattr(errno, number, None), int):
+        raise SpecError(f"{part!r}: no errno is called {number}", hint="Write for instance err(ENOSPC).")
     if action == "sleep" and not re.fullmatch(r"\d+(\.\d+)?", argument or ""):
         raise SpecError(f"{part!r}: sleep needs seconds", hint="Write for instance sleep(0.5).")
     if action == "hold" and not argument:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import time
 from datetime import datetime, timedelta, timezone
@@ -81,13 +82,13 @@ def format_duration(delta: timedelta) -> str:
     return f"{days}d{hours}h"
 
 
-def backoff(attempt: int, *, first: timedelta, most: timedelta, seed: str = "") -> timedelta:
-    """How long to wait after the given failed attempt (1 is the first): doubling, with a ceiling.
+def backoff(attempt: int, *, first: timedelta, most: timedelta, growth: float = 2.0, seed: str = "") -> timedelta:
+    """How long to wait after the given failed attempt (1 is the first): `growth` times as long each time, up to `most`.
 
     A seed takes away up to half of it, always the same part for the same seed and attempt: what failed together, as
     all does when a disk goes away, does not come back together.
     """
-    full = min(first * float(2 ** min(attempt - 1, 30)), most)
+    full = min(first * float(growth ** min(attempt - 1, 30 / math.log2(growth))), most)
     return full * (1 - _fraction(f"{seed}/{attempt}") / 2) if seed else full
 
 

@@ -1,4 +1,5 @@
-"""Living: the daemon's parts wired together (`app`), its loop (`controller`), its start and end (`lifecycle`).
+"""Living: the daemon's parts wired together (`app`), its start (`startup`, `lock`), its loop (`controller`).
 
-`wanted` holds the specs that are in force, `views` turns what is known into answers.
+`health` looks after what the daemon itself needs, `wanted` holds the specs in force, `views` turns what is known into
+answers.
 """

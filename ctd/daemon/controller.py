@@ -7,13 +7,15 @@ import queue
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Protocol, TypeVar
 
 from ctd.core.errors import StoreUnavailable
 from ctd.core.timing import Clock
+from ctd.daemon.health import Health
 from ctd.daemon.lifecycle import Notifier, Stop
+from ctd.daemon.troubles import Troubles, status_line
 from ctd.daemon.wanted import Wanted
 from ctd.engine.executor import Executor
 from ctd.engine.queue import DelayQueue
@@ -25,6 +27,7 @@ from ctd.specs.pipeline import PipelineSpec
 
 log = logging.getLogger("ctd.daemon")
 
+_STORE = "what the store was asked"
 _ENDS = "*ends*"  # taking in how executions ended
 SPECS = "*specs*"  # in the queue beside pipelines, whose names never have a star
 PAUSE = timedelta(seconds=5)  # before looking again after something went wrong on our side
@@ -62,6 +65,7 @@ class Controller:
         self.wanted = wanted
         self.plans: dict[str, Plan] = {}
         self.faults: dict[str, str] = {}  # of ctd's own: what went wrong in the last look, by pipeline or SPECS
+        self.troubles = Troubles(clock)
         self._reconciler = reconciler
         self._executor = executor
         self._watcher = watcher
@@ -75,6 +79,7 @@ class Controller:
         self._arriving: dict[str, set[Subject]] = {}  # spans on their way, by pipeline
         self._fresh: set[str] = set()  # pipelines that were planned since something ended last
         self._looked: list[str] = []  # what was looked at since slots were given last
+        self._step_began = clock.monotonic()
         self._stirred = False  # whether anything happened since that could give someone else a turn
 
     def ask(self, question: Callable[[], T]) -> Future[T]:
@@ -100,18 +105,34 @@ class Controller:
         """Ask for a look at a pipeline, or at the specs. Safe in a signal handler and from any thread."""
         self._looks.add(name)
 
-    def run(self, stop: Stop, notifier: Notifier, rhythm: Rhythm, *, once: bool) -> None:
-        """Go on until asked to stop, or, with `once`, until there is nothing left to do or to wait for."""
-        self._reload()
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    def busy_for(self) -> timedelta:
+        """How long the present step has taken. Called from other threads."""
+        return timedelta(seconds=self._clock.monotonic() - self._step_began)
+
+    def run(self, stop: Stop, notifier: Notifier, rhythm: Rhythm, *, once: bool, health: Health) -> None:
+        """Go on until asked to stop, or, with `once`, until there is nothing left to do or to wait for.
+
+        Raises StateLocked once another daemon has the state directory.
+        """
+        if once:
+            self._reload()  # somebody waits for an exit code: a fault of ours is one
+        else:
+            self._guarded(SPECS, self._reload)
         if self.wanted.pipelines and not once:  # once: only if there is anything to do
             self._executor.warm_up()
-        notifier.say(READY="1", STATUS=f"{len(self.wanted.pipelines)} pipelines")
+        notifier.say(READY="1")
         next_tick = next_rescan = self._clock.monotonic()
         while not stop.asked.is_set():
-            now = self._clock.monotonic()
+            now = self._step_began = self._clock.monotonic()
+            health.own()
             if now >= next_tick:
                 next_tick = now + rhythm.tick.total_seconds()
                 self._tick(notifier)
+                health.look(thoroughly=now >= next_rescan)
+                notifier.status(status_line(self.troubles.now(), f"{len(self.wanted.pipelines)} pipelines"))
             if now >= next_rescan:
                 next_rescan = now + rhythm.rescan.total_seconds()
                 self.look_at_all()
@@ -140,6 +161,9 @@ class Controller:
     def _tick(self, notifier: Notifier) -> None:
         notifier.say(WATCHDOG="1")
         self._check_watches()
+        if self._reconciler.held_back():
+            self._stirred = True
+        self.troubles.note("machine", self._reconciler.refusal(), logged=True)
         running = self._executor.running()
         for execution_id in running:
             said = self._executor.progress(execution_id)
@@ -152,10 +176,15 @@ class Controller:
         trouble = ""
         try:
             self._watcher.check()
-        except OSError as error:  # out of descriptors, for instance: looking at intervals has to do meanwhile
+        except (
+            OSError,
+            RuntimeError,
+        ) as error:  # out of descriptors or threads, for instance: looking at intervals has to do meanwhile
             trouble = f"the watches cannot be checked: {error}"
         if trouble and trouble != self._watch_trouble:
             log.error(Event.WATCH.value, extra={"because": trouble})
+        if self._watch_trouble and not trouble:
+            self.look_at_all()  # what was refused to the watches was refused to looks, too, and nobody was told
         self._watch_trouble = trouble
 
     def _answer(self) -> None:
@@ -186,6 +215,7 @@ class Controller:
         if name in self.wanted.pipelines:
             made = self._reconciler.look(self.wanted.pipelines[name])
             self.plans[name] = made
+            self.troubles.note(f"results of {name}", self._reconciler.unreadable(name))
             self._fresh.add(name)
             if made.wake_at:
                 self._looks.add(name, made.wake_at)
@@ -237,20 +267,24 @@ class Controller:
     def _store_is_away(self, doing: str, error: StoreUnavailable) -> None:
         """Say it once; executions that end meanwhile are kept."""
         if not self._unanswered:
-            log.error(Event.STORE.value, extra={"because": error.message, "hint": error.hint})
+            hint = f"{error.hint} It is tried again by itself.".lstrip()
+            log.error(Event.STORE.value, extra={"because": error.message, "hint": hint})
         self._unanswered.add(doing)
+        self.troubles.note(_STORE, error.fault, logged=True)
 
     def _store_answers(self, doing: str) -> None:
         if doing in self._unanswered:
             self._unanswered.remove(doing)
             if not self._unanswered:
                 log.info(Event.STORE.value, extra={"because": "it answers again"})
+                self.troubles.note(_STORE, None, logged=True)
 
     def _reload(self) -> None:
         change = self.wanted.reload()
         for name in change.gone:
             self.plans.pop(name, None)
             self.faults.pop(name, None)
+            self.troubles.note(f"results of {name}", None)
             self._store_answers(name)
             self._fresh.discard(name)
             self._arriving.pop(name, None)

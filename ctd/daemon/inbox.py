@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from ctd.api.models import RequestsView
 from ctd.api.requests import RequestForm
-from ctd.core.errors import NotFound, NotPossible
+from ctd.core.errors import NotFound, NotPossible, StoreUnavailable
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.spans import span_number
@@ -43,8 +43,14 @@ class Inbox:
             form = form.model_copy(update={"pipeline": execution.pipeline, "node": execution.node})
         if not (verb is Verb.CANCEL and form.execution is not None):  # what nobody wants any more may still run
             self.views.known(form.pipeline, form.node)
-        made = [self.obey(self._request(form, who, about)) for about in list(self._concerned(verb, form))]
-        self.look(form.pipeline)
+        made: list[OperatorRequest] = []
+        concerned = list(self._concerned(verb, form))
+        try:
+            made.extend(self.obey(self._request(form, who, about)) for about in concerned)
+        except StoreUnavailable as error:
+            raise _not_recorded(form, made, len(concerned), error) from error
+        finally:
+            self.look(form.pipeline)
         return RequestsView(requests=[request_view(request) for request in made])
 
     def _request(self, form: RequestForm, who: str, about: About) -> OperatorRequest:
@@ -231,6 +237,15 @@ def _failed(decision: Decision) -> bool:
     if isinstance(decision, Blocked):
         return decision.execution != 0 and not decision.outputs
     return isinstance(decision, Wait) and decision.until is not None and not decision.later and not decision.absent
+
+
+def _not_recorded(
+    form: RequestForm, made: Sequence[OperatorRequest], wanted: int, error: StoreUnavailable
+) -> StoreUnavailable:
+    """The truth about what was asked for while the store is away, and what to do."""
+    said = f"of {form.verb} of {_place(form)} only {len(made)} of {wanted} were" if made else f"{form.verb} was not"
+    message = f"{said} recorded: {error.message}"
+    return StoreUnavailable(message, hint=f"{error.hint} Then ask again.".lstrip(), fault=error.fault)
 
 
 def _place(form: RequestForm) -> str:

@@ -1,69 +1,23 @@
-"""The start and end of the daemon's process: the lock on its state, signals, and what systemd wants to hear."""
+"""The start and end of the daemon's process: signals, and what systemd wants to hear."""
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
-import os
+import faulthandler
 import signal
 import socket
+import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from types import FrameType
 
-from ctd.core.errors import CtdError
-
-_GLANCES, _GLANCE = 5, 0.05  # seconds between two of them
-
-
-class StateLocked(CtdError):
-    """Another daemon works on this state directory."""
-
-    exit_code = 75  # EX_TEMPFAIL
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold the state directory's lock; raises StateLocked naming the owner's pid."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as file:
-        try:
-            _take(file.fileno())
-        except BlockingIOError as error:
-            file.seek(0)
-            owner = file.read().strip() or "unknown"
-            raise StateLocked(
-                f"another ctd (pid {owner}) works on {path.parent}",
-                hint="Ask it with `ctd status`, stop it, or give this one another --state.",
-            ) from error
-        file.truncate(0)
-        file.write(f"{os.getpid()}\n")
-        file.flush()
-        yield
-        file.truncate(0)
-
-
-def _take(file: int) -> None:
-    """Lock for this process alone. Whoever only looks whether it is locked lets go at once."""
-    for _ in range(_GLANCES):
-        with contextlib.suppress(BlockingIOError):
-            return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        time.sleep(_GLANCE)
-    return fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-
-
-def held(path: Path) -> bool:
-    """Whether a daemon has the state directory's lock, or may have: who may not ask cannot tell."""
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except (BlockingIOError, PermissionError):
-        return True
-    return False
+# Fatal unless somebody handles them, and without a use here (SIGUSR1: where there is no stderr). They get a handler and
+# are not ignored, which workers would inherit. In the background of a terminal the daemon goes on (SIGTTIN, SIGTTOU);
+# Ctrl-Z (SIGTSTP) still holds it.
+_OF_NO_USE = (
+    "SIGUSR1", "SIGUSR2", "SIGALRM", "SIGVTALRM", "SIGPROF", "SIGIO", "SIGPWR", "SIGSTKFLT", "SIGXCPU", "SIGTTIN",
+    "SIGTTOU",
+)  # fmt: skip
 
 
 class Stop:
@@ -78,21 +32,56 @@ class Stop:
         (self.hurry if self.asked.is_set() else self.asked).set()
         self._wake()
 
+    def at_once(self, _signum: int = 0, _frame: FrameType | None = None) -> None:
+        """Stop, and hurry."""
+        self.hurry.set()
+        self.asked.set()
+        self._wake()
+
 
 @contextlib.contextmanager
 def signals(stop: Stop, reload: Callable[[], None]) -> Iterator[None]:
-    """SIGTERM and SIGINT stop, SIGHUP reads the specs again; the former handlers return afterwards."""
-    wanted: dict[signal.Signals, Callable[[int, FrameType | None], None]] = {
+    """What each signal that would end a process does to the daemon; the former handlers return afterwards.
+
+    SIGTERM and SIGINT stop it, SIGQUIT at once; SIGHUP reads the specs again; SIGUSR1 says on stderr where each
+    thread is, however deep it hangs. So do SIGABRT (systemd's watchdog) and crashes. What else could end it is passed
+    over; SIGPIPE and SIGXFSZ are ignored by Python.
+    """
+    wanted: dict[int, Callable[[int, FrameType | None], None]] = {
         signal.SIGTERM: stop,
         signal.SIGINT: stop,
+        signal.SIGQUIT: stop.at_once,
         signal.SIGHUP: lambda _signum, _frame: reload(),
     }
+    wanted |= dict.fromkeys(_of_no_use(), _pass_over)
     former = {number: signal.signal(number, handler) for number, handler in wanted.items()}
+    stacks = _stacks()
     try:
         yield
     finally:
+        if stacks:
+            faulthandler.unregister(signal.SIGUSR1)
         for number, handler in former.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
+
+
+def _of_no_use() -> Iterator[int]:
+    yield from (getattr(signal, name) for name in _OF_NO_USE if hasattr(signal, name))
+    yield from range(signal.SIGRTMIN, signal.SIGRTMAX + 1)
+
+
+def _pass_over(_signum: int, _frame: FrameType | None) -> None:
+    """Nothing."""
+
+
+def _stacks() -> bool:
+    """Have the stacks of all threads written on request; whether there is anything to write to."""
+    try:
+        faulthandler.enable(sys.stderr)
+        faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
+    except (AttributeError, OSError, ValueError):  # stderr is closed, or no file
+        return False
+    return True
 
 
 class Notifier:
@@ -100,6 +89,7 @@ class Notifier:
 
     def __init__(self, address: str) -> None:
         self._address = "\0" + address[1:] if address.startswith("@") else address
+        self._status = ""
 
     def say(self, **fields: str) -> None:
         """For instance `say(READY="1", STATUS="3 pipelines")`."""
@@ -108,3 +98,9 @@ class Notifier:
         text = "\n".join(f"{key}={value}" for key, value in fields.items())
         with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as channel:
             channel.sendto(text.encode(), self._address)
+
+    def status(self, said: str) -> None:
+        """Say how it goes, if it has changed."""
+        if said != self._status:
+            self._status = said
+            self.say(STATUS=" ".join(said.split()))

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
 from ctd.api.models import BackfillView, ExpectedView, ForecastView
 from ctd.api.requests import RequestForm
-from ctd.core.errors import NotFound
+from ctd.core.errors import NotFound, PermanentError, StoreUnavailable
 from ctd.core.executions import Outcome, State
 from ctd.core.history import History
 from ctd.core.requests import Order
 from ctd.core.spans import Span
 from ctd.core.timing import Clock, SystemClock
+from ctd.core.troubles import Fault, Trouble, TroubleKind
 from ctd.daemon.explanation import decision_view
-from ctd.daemon.lifecycle import held
+from ctd.daemon.lock import began_at, held, owner_of
 from ctd.daemon.ranges import Ranges
 from ctd.daemon.views import Views, with_node
 from ctd.daemon.wanted import Wanted
@@ -34,9 +37,12 @@ from ctd.planning.supposed import NothingSupposed, with_spans
 from ctd.planning.world import World
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.settings import Settings
+from ctd.storage import disk
 from ctd.storage.digest_file import DigestFile
 from ctd.storage.digests import FileDigests
 from ctd.storage.layout import StateDir
+
+_BEGINNING = timedelta(seconds=10)  # by then a daemon that has the lock listens
 
 
 @contextlib.contextmanager
@@ -58,9 +64,30 @@ def reading(settings: Settings) -> Iterator[Views]:
             progress=lambda _: "",
             strays=observer.strays,
             daemon=lambda: None,
+            troubles=lambda: troubles(state, clock),
         )
     finally:
         observer.close()
+
+
+def troubles(state: StateDir, clock: Clock) -> Iterator[Trouble]:
+    """What is wrong with a state directory, as far as it can be told without writing to it."""
+    if not disk.there(state.root):
+        fault = disk.at_a_glance(disk.nearest(state.root))
+        if fault is not None:
+            yield Trouble(fault)
+        return
+    mine = state.root.stat().st_uid == os.geteuid()  # others may be meant to read only
+    fault = disk.first([state.root], disk.at_a_glance, *((disk.by_rights,) if mine else ()))
+    if fault is None and disk.there(state.artifacts):
+        fault = disk.by_reading(state.artifacts)
+    if fault is not None:
+        yield Trouble(fault)
+    began = began_at(state.lock)
+    if began is not None and clock.now() - began > _BEGINNING and held(state.lock):
+        because = f"the daemon (pid {owner_of(state.lock) or 'unknown'}) does not listen there"
+        hint = "It makes its socket anew by itself; its log says what keeps it from that."
+        yield Trouble(Fault(TroubleKind.SOCKET, str(state.socket), because, hint), began)
 
 
 def supposing(
@@ -186,13 +213,22 @@ def _observer(settings: Settings, read: threading.Event) -> Observer:
 
 def _history(state: StateDir, clock: Clock) -> History:
     """What was recorded. What was running when the last daemon died counts as abandoned, as its successor will say."""
-    if not state.metadata.exists() and not state.metadata.with_name(IDENTITY).exists():
+    if not disk.there(state.metadata) and not disk.there(state.metadata.with_name(IDENTITY)):
         return History()
-    store = MlmdStore.open_read_only(state.metadata)
     try:
-        history = remember(store)
-    finally:
-        store.close()
+        store = MlmdStore.open_read_only(state.metadata)
+        try:
+            history = remember(store)
+        finally:
+            store.close()
+    except OSError as error:
+        fault = disk.fault_of(error, state.metadata)
+        message = f"the metadata store {state.metadata} cannot be read: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
+    except PermanentError as error:
+        kind = TroubleKind.STORE_REPLACED if disk.there(state.metadata) else TroubleKind.STORE_GONE
+        fault = Fault(kind, str(state.metadata), error.message, error.hint)
+        raise StoreUnavailable(error.message, hint=error.hint, fault=fault) from error
     running = history.running()
     if running and not held(state.lock):
         for execution in running:

@@ -28,10 +28,12 @@ from ctd.core.errors import NotFound
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
+from ctd.core.troubles import Trouble
 from ctd.daemon.ancestry import Ancestry, retention_view
 from ctd.daemon.explanation import Explanation, left_out_views, of_execution
 from ctd.daemon.ranges import backfill_views, notes
 from ctd.daemon.times import times_view
+from ctd.daemon.troubles import trouble_views
 from ctd.daemon.wanted import Wanted
 from ctd.engine.collect import kept_by
 from ctd.planning.asked import own_pause
@@ -60,6 +62,7 @@ class Views:
     strays: Callable[[str], tuple[str, ...]]
     daemon: Callable[[], DaemonView | None]
     faults: Callable[[], Mapping[str, str]] = dict  # of ctd's own, by pipeline
+    troubles: Callable[[], Iterable[Trouble]] = tuple
 
     def status(self, pipeline: str | None = None) -> StatusView:
         """All pipelines, or one."""
@@ -70,6 +73,7 @@ class Views:
         lost = [p for path, found in self.wanted.problems.items() if path not in files for p in found]
         return StatusView(
             daemon=self.daemon(),
+            troubles=trouble_views(self.troubles()),
             pipelines=[self._pipeline(spec) for _, spec in sorted(wanted.items())],
             problems=problem_views(lost),
         )

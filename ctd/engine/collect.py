@@ -8,10 +8,10 @@ import os
 from collections.abc import Mapping
 
 from ctd.core.artifacts import Artifact
-from ctd.core.errors import IllegalTransition, StorageUnavailable
+from ctd.core.errors import IllegalTransition, MachineUnavailable, StorageUnavailable
 from ctd.core.failpoints import fp
 from ctd.core.history import History
-from ctd.engine.publish import collect
+from ctd.engine.publish import GONE, collect
 from ctd.metadata.store import MetadataStore
 from ctd.observability import Event
 from ctd.planning.decisions import Plan
@@ -63,7 +63,7 @@ def unlink(state: StateDir, artifact: Artifact) -> None:
     with contextlib.suppress(IllegalTransition):
         try:
             collect(state, artifact)
-        except StorageUnavailable as error:
+        except (StorageUnavailable, MachineUnavailable) as error:
             log.warning(Event.COLLECTED.value, extra={"because": error.message, "hint": error.hint})
 
 
@@ -77,7 +77,7 @@ def unlink_deleted(history: History, state: StateDir) -> None:
         folder, name = _place(artifact.uri, str(state.artifacts))
         if folder and folder not in there:
             there[folder] = _names(folder)
-        if name in there.get(folder, ()):
+        if not there.get(folder, frozenset()).isdisjoint((name, f".{name}.{GONE}")):
             unlink(state, artifact)
 
 
@@ -99,7 +99,9 @@ def _names(folder: str) -> frozenset[str]:
 def prune_logs(history: History, state: StateDir, most: int) -> None:
     """Keep the logs of the newest executions."""
     running = {e.id for e in history.running()}
-    logs = sorted(int(p.stem) for p in state.logs.glob("*.log") if p.stem.isdecimal())
+    logs: list[int] = []
+    with contextlib.suppress(OSError):  # not to be read: then there is nothing to be removed now
+        logs = sorted(int(p.stem) for p in state.logs.glob("*.log") if p.stem.isdecimal())
     for number in logs[:-most]:
         if number not in running:
             with contextlib.suppress(OSError):

@@ -6,29 +6,34 @@ import os
 from pathlib import Path
 
 _TAIL = 64 * 1024
+_PATIENCE = 100  # readings, of a log that grows all the time
 
 
 def keep_below(log: Path, most: int) -> bool:
     """Cut the middle out of a log that has outgrown `most` bytes; whether there was anything to cut.
 
     The writer holds the file open with O_APPEND and goes on after the cut. What it writes in the instant between
-    reading the tail and cutting is lost.
+    reading the tail and cutting is lost, so the tail is read anew while more comes.
     """
     try:
         size = log.stat().st_size
         if size <= most:
             return False
-        _cut(log, size, most)
+        _cut(log, most)
     except OSError:
         return False  # there is no log yet, or its disk is away: nothing the work should fail for
     return True
 
 
-def _cut(log: Path, size: int, most: int) -> None:
+def _cut(log: Path, most: int) -> None:
     head, tail = most // 2, min(_TAIL, most // 4)
-    with log.open("r+b") as file:
-        file.seek(size - tail)
-        end = file.read(tail)
+    with log.open("r+b", buffering=0) as file:
+        for _ in range(_PATIENCE):
+            size = os.fstat(file.fileno()).st_size
+            file.seek(size - tail)
+            end = file.read(tail)
+            if os.fstat(file.fileno()).st_size == size:
+                break
         file.truncate(head)
     note = f"\n[ctd: the log had {size} bytes; {size - head - tail} were cut out here]\n".encode()
     with log.open("ab") as file:

@@ -9,10 +9,15 @@ import signal
 from dataclasses import replace
 from pathlib import Path
 
-from ctd.core.errors import ComponentFailed, ComponentTimeout, CtdError, StorageUnavailable, WorkerLost
+from ctd.core.errors import ComponentFailed, ComponentTimeout, CtdError, MachineUnavailable, WorkerLost
 from ctd.core.executions import STOPPED, SUPERSEDED, Failure, Outcome, State
+from ctd.core.failpoints import fp
+from ctd.core.machine import unavailable
 from ctd.core.work import outcome_from_json
-from ctd.engine.worker import CANNOT_WRITE, OUTCOME_FILE
+from ctd.engine.bounds import failure_from
+from ctd.engine.exits import said_by
+from ctd.engine.probing import probe_folder
+from ctd.engine.worker import BEGUN_FILE, OUTCOME_FILE
 
 _MOST_BYTES = 16 * 2**20
 
@@ -28,13 +33,14 @@ class Reason(str, enum.Enum):
 
 def failed(error: CtdError) -> Outcome:
     """The outcome that an error of the daemon's own side amounts to."""
-    return Outcome(State.FAILED, failure=Failure(type(error).__name__, error.message, error.hint, "", error.retryable))
+    return Outcome(State.FAILED, failure=failure_from(error))
 
 
 def outcome_of(staging: Path, code: int, reason: Reason | None, detail: str) -> Outcome:
     """The outcome of a process that ended with `code` (negative: a signal). `detail` goes with the reason.
 
-    What succeeded counts as succeeded even if someone wanted it to stop meanwhile.
+    What succeeded counts as succeeded even if someone wanted it to stop meanwhile. A process that left no outcome is
+    judged with a look at its disk: what that refuses now, it has probably refused before.
     """
     outcome = _written(staging, code)
     if outcome.state is State.SUCCEEDED:
@@ -59,11 +65,12 @@ def ended_for(reason: Reason, detail: str, outcome: Outcome | None = None) -> Ou
 
 def _written(staging: Path, code: int) -> Outcome:
     try:
-        text = _read(staging / OUTCOME_FILE)
+        fp("end.outcome")
+        text = read_bounded(staging / OUTCOME_FILE, _MOST_BYTES)
     except FileNotFoundError:
-        return failed(_without_outcome(code))
+        return failed(_sick(staging, code) or _without_outcome(code))
     except OSError as error:
-        return failed(StorageUnavailable(f"its outcome cannot be read: {error}", hint="Look at the state directory."))
+        return failed(unavailable("its outcome cannot be read", error, staging / OUTCOME_FILE))
     try:
         return outcome_from_json(json.loads(text))
     except (KeyError, TypeError, ValueError, RecursionError) as error:
@@ -76,10 +83,34 @@ def _written(staging: Path, code: int) -> Outcome:
         )
 
 
-def _read(path: Path) -> str:
+def read_bounded(path: Path, most: int) -> str:
+    """The beginning of a file that something other than ctd may have written, or replaced. Raises OSError."""
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
-        return file.read(_MOST_BYTES).decode(errors="replace")
+        return file.read(most).decode(errors="replace")
+
+
+def _sick(staging: Path, code: int) -> CtdError | None:
+    """The fault of the machine that explains why there is no outcome; None if there seems to be none."""
+    begun = os.path.lexists(staging / BEGUN_FILE)
+    told = said_by(code, str(staging), begun=begun)
+    if told is not None:
+        return told
+    try:
+        probe_folder(staging)
+    except OSError as error:
+        return unavailable(f"{_end(code)} without an outcome, and its disk refuses to take anything", error, staging)
+    if not begun and code >= 0:
+        return MachineUnavailable(
+            f"{_end(code)} before its component began",
+            hint="Python or a library could not be loaded: the end of its log says why, if the log took it. Nothing of "
+            "your module was used yet; it is tried again.",
+        )
+    return None
+
+
+def _end(code: int) -> str:
+    return f"its process ended with code {code}" if code >= 0 else f"its process was ended by {_signal_name(-code)}"
 
 
 def _without_outcome(code: int) -> CtdError:
@@ -92,10 +123,6 @@ def _without_outcome(code: int) -> CtdError:
         return WorkerLost(
             f"its process was ended by {_signal_name(-code)}",
             hint="A crash in native code or a signal from outside; the log's last lines may say more.",
-        )
-    if code == CANNOT_WRITE:
-        return StorageUnavailable(
-            "it could not write its outcome", hint="Free space on the disk of the state directory; ctd tries again."
         )
     return ComponentFailed(
         f"its process ended with code {code} and without an outcome",

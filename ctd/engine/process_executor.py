@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import queue
@@ -10,20 +11,23 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
-from ctd.core.errors import CtdError, StorageUnavailable, WorkerLost
+from ctd.core.errors import CtdError, TemporaryError, WorkerLost
 from ctd.core.executions import Outcome
+from ctd.core.machine import in_words, machine, unavailable
 from ctd.core.timing import Clock, format_duration
 from ctd.core.work import Request
 from ctd.engine import processes
 from ctd.engine.attempts import Attempt, prepare, spawn
+from ctd.engine.bounds import PROGRESS
 from ctd.engine.executor import Ended, Started
 from ctd.engine.logfiles import keep_below
-from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of
+from ctd.engine.outcomes import Reason, ended_for, failed, outcome_of, read_bounded
+from ctd.engine.pressure import Pressure, fault_under
 from ctd.engine.processes import ProcessFacts
 from ctd.engine.warm import WarmTemplate
 from ctd.engine.worker import Job
@@ -46,6 +50,7 @@ class ExecutorSettings:
     template_start: timedelta = timedelta(minutes=3)  # imports that take longer will not end
     fork_reply: timedelta = timedelta(seconds=20)  # a template that has not forked by then is unwell
     failpoints: str = ""
+    pressure: Pressure = field(default_factory=Pressure)
 
 
 class ProcessExecutor:
@@ -69,7 +74,11 @@ class ProcessExecutor:
         self._selector.register(self._bell, selectors.EVENT_READ, self._obey)
         self._templates = {
             name: WarmTemplate(
-                (settings.template, name), settings.logs / f"template-{name}.log", settings.env, self._lifeline, clock
+                (settings.template, name, *filter(None, (settings.failpoints,))),
+                settings.logs / f"template-{name}.log",
+                settings.env,
+                self._lifeline,
+                clock,
             )
             for name in sorted(set(settings.templates.values()))
         }
@@ -104,10 +113,10 @@ class ProcessExecutor:
         with self._lock:
             attempt = self._attempts.get(execution_id)
         try:
-            said = (attempt.job.parent / ".progress").read_bytes()[:500] if attempt else b""
+            said = read_bounded(attempt.job.parent / ".progress", PROGRESS) if attempt else ""
         except OSError:
             return ""
-        return "".join(c if c.isprintable() else " " for c in said.decode(errors="replace")).strip()
+        return "".join(c if c.isprintable() else " " for c in said).strip()
 
     def cancel(self, execution_id: int, *, superseded: str = "") -> None:
         self._tell(partial(self._cancel, execution_id, superseded))
@@ -155,9 +164,8 @@ class ProcessExecutor:
             return
         try:
             prepare(attempt, Job(attempt.request, asked, self._settings.failpoints))
-        except OSError as error:
-            hint = "Free space or mend the disk of the state directory; ctd tries again."
-            self._finish(attempt, failed(StorageUnavailable(f"nothing can be staged: {error}", hint=hint)))
+        except TemporaryError as error:
+            self._finish(attempt, failed(error))
             return
         template = self._templates.get(self._settings.templates.get(attempt.profile, ""))
         if template is None or not self._at_hand(template, attempt.profile):
@@ -180,9 +188,10 @@ class ProcessExecutor:
             return template.alive and (template.ready_for(profile) or not template.broken)
         try:
             channel = template.start()
-        except OSError:
+            self._selector.register(channel, selectors.EVENT_READ, partial(self._hear, template))
+        except OSError as error:
+            template.end(f"it cannot be started: {in_words(error)}" if template.alive else "")
             return False
-        self._selector.register(channel, selectors.EVENT_READ, partial(self._hear, template))
         return True
 
     def _ask(self, attempt: Attempt, template: WarmTemplate) -> None:
@@ -193,16 +202,30 @@ class ProcessExecutor:
         attempt.template, attempt.asked_at = None, math.inf
         try:
             child, watch = spawn(attempt, self._lifeline, self._settings.env)
-        except OSError as error:
-            hint = "Look at the limits of processes, open files and memory."
-            self._finish(attempt, failed(WorkerLost(f"its process cannot be started: {error}", hint=hint)))
+        except TemporaryError as error:
+            self._finish(attempt, failed(error))
             return
-        self._selector.register(watch, selectors.EVENT_READ, partial(self._reap, attempt, child, watch))
+        try:
+            with machine("start.select", "its process cannot be watched"):
+                self._selector.register(watch, selectors.EVENT_READ, partial(self._reap, attempt, child, watch))
+        except TemporaryError as error:
+            processes.signal_group(child.pid, signal.SIGKILL)
+            os.close(watch)
+            child.wait()
+            self._finish(attempt, failed(error))
+            return
         self._began(attempt, child.pid)
 
     def _began(self, attempt: Attempt, pid: int) -> None:
+        known: ProcessFacts = {}
+        with contextlib.suppress(OSError):  # no descriptor to read them: it is known by its number meanwhile
+            known = processes.facts(pid)
         with self._lock:
-            attempt.process = processes.facts(pid) or {"pid": pid, "start": 0, "boot": ""}
+            attempt.process = known or {"pid": pid, "start": 0, "boot": ""}
+        attempt.counted = self._settings.pressure.counts()
+        for other in self._attempts.values():
+            if other.process and other is not attempt:
+                attempt.alone = other.alone = False
         attempt.asked_at = math.inf
         attempt.deadline = self._clock.monotonic() + attempt.timeout.total_seconds()
         self._events.put(Started(attempt.id, attempt.process))
@@ -225,8 +248,15 @@ class ProcessExecutor:
             self._serve(template)
         elif "pid" in message:
             self._began(self._attempts[message["id"]], message["pid"])
+        elif "refused" in message:
+            self._refused(self._attempts[message["id"]], OSError(message["refused"], ""))
         else:
             self._over(self._attempts[message["id"]], message["status"])
+
+    def _refused(self, attempt: Attempt, error: OSError) -> None:
+        """Its template lives on, and has no process for it."""
+        outcome = failed(unavailable("its process cannot be forked", error))
+        self._finish(attempt, ended_for(attempt.reason, attempt.superseded) if attempt.reason else outcome)
 
     def _serve(self, template: WarmTemplate) -> None:
         """See to attempts that wait for imports: they are done, or have failed."""
@@ -261,9 +291,20 @@ class ProcessExecutor:
         keep_below(attempt.log, self._settings.log_bytes)
         too_long = f"it ran longer than its timeout of {format_duration(attempt.timeout)} and was stopped"
         outcome = outcome_of(attempt.job.parent, code, attempt.reason, attempt.superseded or too_long)
-        if lost is not None and outcome.failure is not None and attempt.reason is None:
-            outcome = failed(lost)
+        if attempt.reason is None:
+            if lost is not None and outcome.failure is not None:
+                outcome = failed(lost)
+            outcome = self._under_pressure(attempt, outcome, killed=code == -signal.SIGKILL and lost is None)
         self._finish(attempt, outcome)
+
+    def _under_pressure(self, attempt: Attempt, outcome: Outcome, *, killed: bool) -> Outcome:
+        """The outcome, unless the kernel killed or refused processes while it ran."""
+        counted = self._settings.pressure.counts().since(attempt.counted)
+        if counted.killed > 0 and killed:  # that was one of them: whoever ran beside it has nothing to do with it
+            for other in self._attempts.values():
+                other.counted = replace(other.counted, killed=other.counted.killed + 1)
+        fault = fault_under(counted, outcome.failure, alone=attempt.alone, killed=killed)
+        return failed(fault) if fault else outcome
 
     def _finish(self, attempt: Attempt, outcome: Outcome) -> None:
         with self._lock:

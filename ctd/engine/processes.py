@@ -58,7 +58,7 @@ def wait_until_gone(process: ProcessFacts, seconds: float = 5.0) -> bool:
 def signal_group(pid: int, number: signal.Signals) -> bool:
     """Signal the group led by `pid`, or `pid` alone while it has not made its group yet. False if there is neither."""
     for send in (os.killpg, os.kill):
-        with contextlib.suppress(ProcessLookupError):
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # of another user: not one of ours
             send(pid, number)
             return True
     return False

@@ -4,39 +4,29 @@ from __future__ import annotations
 
 import logging
 import re
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from ctd.core.artifacts import ArtifactType
-from ctd.core.errors import (
-    ComponentFailed,
-    CtdError,
-    IllegalTransition,
-    PermanentError,
-    StorageUnavailable,
-    StoreUnavailable,
-)
-from ctd.core.executions import STOPPED, Execution, Outcome, State
+from ctd.core.errors import IllegalTransition
+from ctd.core.executions import Execution
 from ctd.core.failpoints import fp
-from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
-from ctd.core.timing import Clock, format_duration
+from ctd.core.troubles import Fault, TroubleKind
 from ctd.core.work import Request
-from ctd.engine.collect import Collector, prune_logs
-from ctd.engine.executor import Ended, Executor, Started
+from ctd.engine.collect import Collector
+from ctd.engine.endings import Endings
 from ctd.engine.look import look_closely
 from ctd.engine.moments import Moments
-from ctd.engine.observe import Observer
-from ctd.engine.outcomes import failed
-from ctd.engine.publish import publish, sweep
-from ctd.engine.remains import Remains
-from ctd.engine.slots import Limits, Slots
+from ctd.engine.parts import Parts
+from ctd.engine.probing import probe
+from ctd.engine.readiness import Readiness
+from ctd.engine.remains import MEND, Remains
+from ctd.engine.slots import Slots
 from ctd.engine.turns import Claim, Turns
-from ctd.metadata.store import MetadataStore
 from ctd.observability import Event
 from ctd.planning.decisions import AlertKind, Blocked, Plan, Run, Subject, Wait
 from ctd.planning.lineage import story
@@ -45,27 +35,11 @@ from ctd.planning.world import World
 from ctd.specs.pipeline import PipelineSpec, WiredPiece
 from ctd.specs.targets import AnyTarget, TfServingTarget
 from ctd.storage.digests import watched_part
-from ctd.storage.layout import StateDir
 
 log = logging.getLogger("ctd.engine")
 
 _CHANGING = re.compile(r"; again in [0-9a-z.]+|\(execution [0-9]+, attempt [0-9]+\)")
 _NUMBER = re.compile(r"[0-9.]+(ms|[smhd])?")
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a reconciler works with. Concrete classes meet in `daemon/app.py`."""
-
-    store: MetadataStore
-    history: History
-    executor: Executor
-    observer: Observer
-    state: StateDir
-    clock: Clock
-    epoch: int  # which start of the daemon this is
-    limits: Limits
-    keep_logs: int = 1000
 
 
 class Reconciler:
@@ -75,14 +49,15 @@ class Reconciler:
         self._parts = parts
         self._targets = targets
         self._slots = Slots(parts.limits)
-        self.turns = Turns(self._slots)
+        self._readiness = Readiness(partial(probe, parts.state), parts.clock)
+        self.turns = Turns(self._slots, self._readiness)
         self._moments = Moments(parts.clock)
         self._collector = Collector(parts.store, parts.history, parts.state)
         self._remains = Remains(parts.store, parts.history, parts.state, parts.observer.intact)
+        self._endings = Endings(parts, self._slots, self._remains, self._readiness)
+        self._was_refused = False
         self._said: dict[tuple[str, Subject], str] = {}
-        self._events: deque[Started | Ended] = deque()  # not yet recorded
         self._alerts: dict[str, set[tuple[AlertKind, str]]] = {}  # what was logged of alerts, by pipeline
-        self._failed: set[int] = set()  # executions whose failure was logged
 
     def plan(self, spec: PipelineSpec) -> Plan:
         """What there is to do about a pipeline now. Changes nothing."""
@@ -111,9 +86,15 @@ class Reconciler:
         """Start what has its turn."""
         self.turns.taken(claim, self._start(claim.spec, claim.wired, claim.run))
 
+    def unreadable(self, pipeline: str) -> Fault | None:
+        """What the last look could not read of the results of a pipeline."""
+        because = self._remains.unreadable.get(pipeline)
+        return Fault(TroubleKind.ARTIFACTS, pipeline, because, MEND) if because else None
+
     def rescan(self) -> None:
-        """Look more closely the next time, at what changes without a sign."""
+        """Look more closely the next time, at what changes without a sign; and sweep what could not be swept."""
         self._parts.observer.intact.rescan()
+        self._endings.sweep_again()
 
     def collect(self, spec: PipelineSpec) -> tuple[Collect, ...]:
         """Remove now what need not stay."""
@@ -136,6 +117,7 @@ class Reconciler:
         self._moments.forget(pipeline)
         self._said = {place: said for place, said in self._said.items() if place[0] != pipeline}
         self._alerts.pop(pipeline, None)
+        self._remains.unreadable.pop(pipeline, None)
 
     def interests(self, spec: PipelineSpec) -> frozenset[str]:
         """Which paths matter to a pipeline."""
@@ -153,37 +135,23 @@ class Reconciler:
         """Log how far an execution is."""
         log.info(Event.EXECUTION_PROGRESS.value, extra={**self._known(execution_id).log_fields(), "progress": said})
 
-    def take_in(self) -> frozenset[str]:
+    def take_in(self, *, last: bool = False) -> frozenset[str]:
         """Record which processes began, publish and record what ended; the pipelines to look at again.
 
         Raises StoreUnavailable while the store is away: nothing is lost, the next call goes on where this one ended.
+        With `last` it waits for outputs that are on their way to another file system.
         """
-        self._events += self._parts.executor.poll()
-        changed: set[str] = set()
-        while self._events:
-            event = self._events[0]
-            try:
-                changed.update(self._take(event))
-            except StoreUnavailable:
-                raise
-            except Exception as error:  # a fault of ours about one execution, which the next start abandons
-                because = f"{type(error).__name__}: {error}"
-                log.exception(Event.LOOK_FAILED.value, extra={"execution": event.execution_id, "because": because})
-            self._events.popleft()
-            if isinstance(event, Ended):
-                self._slots.give_back(event.execution_id)
-        return frozenset(changed)
+        return self._endings.take_in(last=last)
 
-    def _take(self, event: Started | Ended) -> tuple[str, ...]:
-        """Record one event; the pipelines whose plan it may change."""
-        execution = self._known(event.execution_id)
-        match event:
-            case Started():
-                self._began(execution, event.process)
-                return ()
-            case Ended():
-                self._end(execution, event.outcome)
-                return (execution.pipeline,)
+    def refusal(self) -> Fault | None:
+        """What keeps anything from being started now."""
+        because = self._readiness.refusal
+        return Fault(TroubleKind.MACHINE, "workers", because, self._readiness.hint) if because else None
+
+    def held_back(self) -> bool:
+        """Whether the machine keeps anything from being started now, or did when this was asked last."""
+        before, self._was_refused = self._was_refused, bool(self._readiness.refusal)
+        return before or self._was_refused
 
     def _start(self, spec: PipelineSpec, wired: WiredPiece, run: Run) -> Execution:
         p = self._parts
@@ -193,12 +161,15 @@ class Reconciler:
         fp("store.after_intent")
         p.history.record(execution)
         log.info(Event.EXECUTION_STARTED.value, extra={**execution.log_fields(), "because": run.because})
-        p.executor.start(
-            self._request(spec, wired, run, execution),
-            spec.node(execution.node).timeout + self._bake(wired),
-            profile=wired.piece.profile,
-            log=p.state.log(execution.id),
-        )
+        try:
+            p.executor.start(
+                self._request(spec, wired, run, execution),
+                spec.node(execution.node).timeout + self._bake(wired),
+                profile=wired.piece.profile,
+                log=p.state.log(execution.id),
+            )
+        except Exception as error:  # noqa: BLE001  it is recorded as running, and nothing runs: so it has ended
+            self._endings.put_off(execution, error)
         return execution
 
     def _bake(self, wired: WiredPiece) -> timedelta:
@@ -206,11 +177,6 @@ class Reconciler:
         target = self._targets().get(wired.piece.watches)
         canary = target.canary if isinstance(target, TfServingTarget) else None
         return canary.bake if canary else timedelta(0)
-
-    def _began(self, execution: Execution, process: Mapping[str, str | int]) -> None:
-        known = replace(execution, process=process)
-        self._parts.store.note_process(known)
-        self._parts.history.record(known)
 
     def _request(self, spec: PipelineSpec, wired: WiredPiece, run: Run, execution: Execution) -> Request:
         target = self._targets().get(wired.piece.target)
@@ -248,62 +214,6 @@ class Reconciler:
             raise IllegalTransition(f"execution {execution_id} ended, but was never begun")
         return execution
 
-    def _end(self, execution: Execution, outcome: Outcome) -> None:
-        p = self._parts
-        if outcome.state is State.SUCCEEDED:
-            try:
-                outcome = publish(p.state.staging(execution.id), outcome, self._place(execution))
-                fp("store.before_commit")
-            except CtdError as error:
-                outcome = failed(error)
-        if outcome.damaged:
-            self._remains.found_by_worker(execution, outcome.damaged)
-        self._record(execution, outcome)
-
-    def _place(self, execution: Execution) -> Callable[[str], Path]:
-        return lambda output: self._parts.state.artifact(execution.pipeline, execution.node, output, execution.id)
-
-    def _record(self, execution: Execution, outcome: Outcome) -> None:
-        p = self._parts
-        now = p.clock.now()
-        if outcome.timings:
-            publishing = (now - execution.started).total_seconds() - sum(outcome.timings.values())
-            outcome = replace(outcome, timings={**outcome.timings, "publish": round(max(0.0, publishing), 3)})
-        try:
-            recorded = p.store.finish(execution.with_outcome(outcome, now))
-        except (PermanentError, TypeError, ValueError) as error:  # what its process said is no outcome
-            hint = "Components make artifacts with texts and numbers as properties. This is a fault in the component."
-            outcome = failed(ComponentFailed(f"what it made cannot be recorded: {error}", hint=hint))
-            recorded = p.store.finish(execution.with_outcome(outcome, p.clock.now()))
-        fp("store.after_commit")
-        self._parts.history.record(recorded)
-        if recorded.state is not State.SUCCEEDED:
-            self._sweep(recorded)
-        if recorded.id % 100 == 0:
-            prune_logs(p.history, p.state, p.keep_logs)
-        took = recorded.took
-        fields = {
-            **recorded.log_fields(),
-            "state": recorded.state.value,
-            "took": format_duration(took) if took else "",
-            **{key: value for key, value in (("result", recorded.result),) if value},
-        }
-        if recorded.superseded and recorded.failure:
-            log.info(Event.EXECUTION_ENDED.value, extra={**fields, "because": recorded.failure.message})
-        elif recorded.failure and recorded.failure.kind != STOPPED:
-            fields |= {"error": recorded.failure.message, "hint": recorded.failure.hint}
-            self._failed.add(recorded.id)
-            log.error(Event.EXECUTION_ENDED.value, extra=fields)
-        else:
-            log.info(Event.EXECUTION_ENDED.value, extra=fields)
-
-    def _sweep(self, ended: Execution) -> None:
-        try:
-            sweep(self._parts.state, ended)
-        except StorageUnavailable as error:  # what is staged is swept at the next start
-            fields = {**ended.log_fields(), "because": error.message, "hint": error.hint}
-            log.warning(Event.RECOVERED.value, extra=fields)
-
     def _say(self, made: Plan) -> None:
         """Log alerts, and decisions that wait or are blocked, once per reason."""
         known = self._alerts.get(made.pipeline, set())
@@ -321,7 +231,7 @@ class Reconciler:
                 continue
             self._said[place] = reason
             fields = {"pipeline": made.pipeline, **vars(d.subject), "action": d.action}
-            if isinstance(d, Blocked) and d.execution in self._failed:  # just said, with its hint
+            if isinstance(d, Blocked) and d.execution in self._endings.failed:  # just said, with its hint
                 fields["because"] = f"execution {d.execution} failed, and nothing it depends on has changed"
             else:
                 fields |= {"because": d.because, "hint": d.hint if isinstance(d, Blocked) else ""}

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from ctd.core.errors import StorageUnavailable
+from ctd.core.errors import IllegalTransition, MachineUnavailable, StorageUnavailable
 from ctd.core.executions import Execution, Outcome, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest
@@ -64,7 +64,7 @@ def recover(store: MetadataStore, history: History, state: StateDir, clock: Cloc
         log.warning(Event.RECOVERED.value, extra={**ended.log_fields(), "because": "the daemon died while it ran"})
     try:
         sweep_staging(state)
-    except StorageUnavailable as error:
+    except (StorageUnavailable, MachineUnavailable) as error:
         log.warning(Event.RECOVERED.value, extra={"because": error.message, "hint": error.hint})
     unlink_deleted(history, state)
     return Recovered(tuple(abandoned), killed)
@@ -82,11 +82,19 @@ def _end_processes(execution: Execution, state: StateDir) -> bool:
 def _sweep(state: StateDir, execution: Execution) -> None:
     try:
         sweep(state, execution)
-    except StorageUnavailable as error:  # files in the way are no reason not to start
+    except (
+        StorageUnavailable,
+        MachineUnavailable,
+        IllegalTransition,
+    ) as error:
+        # Files in the way are no reason not to start.
         fields = {**execution.log_fields(), "because": error.message, "hint": error.hint}
         log.warning(Event.RECOVERED.value, extra=fields)
 
 
-def next_epoch(history: History) -> int:
-    """Which start of the daemon this is: one more than any recorded execution knows."""
-    return 1 + max((e.epoch for e in history), default=0)
+def next_epoch(store: MetadataStore, history: History) -> int:
+    """Which start of the daemon this is, whether or not anything was executed since the others.
+
+    Never one that a recorded execution knows, whatever the store remembers.
+    """
+    return store.count_start(at_least=1 + max((e.epoch for e in history), default=0))

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from ctd.core.artifacts import Artifact
-from ctd.core.errors import IllegalTransition, StorageUnavailable
+from ctd.core.errors import IllegalTransition, MachineUnavailable, StorageUnavailable
 from ctd.core.executions import Execution
 from ctd.core.facts import Damage
 from ctd.core.failpoints import fp
@@ -21,6 +21,8 @@ from ctd.storage.remains import read_notes
 
 log = logging.getLogger("ctd.engine")
 
+MEND = "Mend the disk, or the rights on the state directory. What needs it waits; nothing is made again for it."
+
 
 class Remains:
     """Moves before it marks: whatever crashes, the damage is found again, or its note is, and the rest is done then."""
@@ -31,6 +33,7 @@ class Remains:
         self._state = state
         self._intact = intact
         self._said: dict[str, str] = {}  # by place
+        self.unreadable: dict[str, str] = {}  # by pipeline: what cannot be read of its results
         intact.aside.update(read_notes(state.damaged))
 
     def found_by_look(self, pipeline: str, world: World) -> None:
@@ -63,7 +66,7 @@ class Remains:
         fields = _fields(artifact, self._history)
         try:
             kept = set_aside(self._state, damage)
-        except (IllegalTransition, StorageUnavailable) as error:
+        except (IllegalTransition, StorageUnavailable, MachineUnavailable) as error:
             self._say(damage.uri, f"{damage.uri}: {damage.found}; {error.message}", {**fields, "hint": error.hint})
             return
         if kept.aside:
@@ -73,15 +76,14 @@ class Remains:
 
     def _say_unreadable(self, pipeline: str, unreadable: Mapping[str, str]) -> None:
         """One line for all: what cannot be read is most often a whole disk."""
-        place = f"unreadable {pipeline}"
         if not unreadable:
-            self._said.pop(place, None)
+            self.unreadable.pop(pipeline, None)
             return
         more = f" (and {len(unreadable) - 1} other results)" if len(unreadable) > 1 else ""
-        hint = "Mend the disk, or the rights on the state directory. What needs it waits; nothing is made again for it."
-        if place not in self._said:
-            self._said[place] = because = f"{unreadable[min(unreadable)]}{more}"
-            log.error(Event.UNREADABLE.value, extra={"pipeline": pipeline, "because": because, "hint": hint})
+        because = f"{unreadable[min(unreadable)]}{more}"
+        if pipeline not in self.unreadable:
+            log.error(Event.UNREADABLE.value, extra={"pipeline": pipeline, "because": because, "hint": MEND})
+        self.unreadable[pipeline] = because
 
     def _say(self, place: str, because: str, fields: Mapping[str, str | int]) -> None:
         if self._said.get(place) != because:

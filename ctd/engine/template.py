@@ -25,9 +25,11 @@ from json import dumps, loads
 from pathlib import Path
 from typing import NoReturn
 
+from ctd.core.failpoints import arm, fp
 from ctd.core.forking import op_has_run, thread_count
 from ctd.core.quick_import import UNUSED, quick_import
 from ctd.engine import processes
+from ctd.engine.exits import COULD_NOT_BEGIN, NEVER_BEGAN, code_for
 from ctd.engine.worker import work
 
 
@@ -76,6 +78,7 @@ class Unfit(Exception):
 
 def main(templates: Mapping[str, Sequence[Stage]]) -> NoReturn:
     name, control, lifeline = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+    arm(sys.argv[4] if len(sys.argv) > 4 else "")
     processes.hold_lifeline(lifeline)
     processes.adopt_orphans()
     processes.call_me(f"ctd {name}")
@@ -159,24 +162,40 @@ class Nursery:
             self._close()
             return
         execution = loads(packet)["id"]
-        if self._spare is None:
-            pid, watch = self._fork(packet)
-        else:
-            pid, watch = self._spare.wake(packet)
-            self._selector.unregister(watch)
-            self._spare = None
+        try:
+            pid, watch = self._fork(packet) if self._spare is None else self._wake(self._spare, packet)
+        except OSError as error:  # no process, descriptor or memory is left: the others work on
+            self._say(id=execution, refused=error.errno or 0)
+            return
         self._say(id=execution, pid=pid)
         self._workers[pid] = watch
         self._selector.register(watch, selectors.EVENT_READ, partial(self._bury, execution, pid))
         self._prepare()
 
+    def _wake(self, spare: Spare, packet: bytes) -> tuple[int, int]:
+        self._spare = None
+        pid, watch = spare.wake(packet)
+        self._selector.unregister(watch)
+        return pid, watch
+
     def _prepare(self) -> None:
-        """Fork the next worker before it is asked for: the copy of so large a process takes 20 to 50 ms."""
+        """Fork the next worker before it is asked for: the copy of so large a process takes 20 to 50 ms.
+
+        Where the machine refuses, it is forked when it is asked for.
+        """
         if self._whole and self._spare is None:
-            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-            with theirs:
-                self._spare = spare = Spare(*self._fork((theirs, ours)), ours)
-            self._selector.register(spare.watch, selectors.EVENT_READ, partial(self._lose, spare))
+            with contextlib.suppress(OSError):
+                ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+                with theirs:
+                    self._spare = spare = self._spared(theirs, ours)
+                self._selector.register(spare.watch, selectors.EVENT_READ, partial(self._lose, spare))
+
+    def _spared(self, theirs: socket.socket, ours: socket.socket) -> Spare:
+        try:
+            return Spare(*self._fork((theirs, ours)), ours)
+        except OSError:
+            ours.close()
+            raise
 
     def _lose(self, spare: Spare) -> None:
         """It was killed, for instance by who thought it too large: the next worker is forked when asked for."""
@@ -190,14 +209,21 @@ class Nursery:
     def _fork(self, told: bytes | tuple[socket.socket, socket.socket]) -> tuple[int, int]:
         """A worker that does what it is told, at once or by a socket, of which the other end is not its own.
 
-        Gives its pid and pidfd. Raises Unfit.
+        Gives its pid and pidfd. Raises Unfit, OSError.
         """
         self._check()
         gc.freeze()  # a collection in the worker would otherwise touch, and so copy, every page
+        fp("template.fork")
         pid = os.fork()
         if pid == 0:
             self._become_worker(told)
-        return pid, os.pidfd_open(pid)
+        try:
+            fp("template.watch")
+            return pid, os.pidfd_open(pid)
+        except OSError:
+            processes.signal_group(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
+            raise
 
     def _become_worker(self, told: bytes | tuple[socket.socket, socket.socket]) -> NoReturn:
         try:
@@ -211,14 +237,17 @@ class Nursery:
             packet = told if isinstance(told, bytes) else _waited_for(told)
             if packet:
                 asked = loads(packet)
+                fp("template.log")
                 output = os.open(asked["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
                 os.dup2(output, 1)
                 os.dup2(output, 2)
                 os.close(output)
                 gc.enable()
                 work(Path(asked["job"]), self._lifeline)
+        except OSError as error:
+            os._exit(code_for(COULD_NOT_BEGIN, error))
         finally:
-            os._exit(70)  # only reached when work() could not even begin; the traceback is in the log
+            os._exit(NEVER_BEGAN)  # work() could not even begin; the traceback is in the template's log
 
     def _bury(self, execution: int, pid: int) -> None:
         # Kill the group while the dead leader still holds its number, so that it cannot be anyone else's.
@@ -231,12 +260,17 @@ class Nursery:
         self._say(id=execution, status=os.waitstatus_to_exitcode(status))
 
     def _kill_strays(self) -> None:
-        """Children nobody forked here lost their parent to make a session of their own: a dead worker's."""
+        """Children nobody forked here lost their parent to make a session of their own: a dead worker's.
+
+        Where descriptors have run out they are found when the next worker ends.
+        """
         own = {*self._workers, *((self._spare.pid,) if self._spare else ())}
-        while strays := processes.children() - own:
-            for pid in strays:
-                os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):
+            fp("template.strays")
+            while strays := processes.children() - own:
+                for pid in strays:
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
 
     def _say(self, **message: str | float) -> None:
         try:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
 from ctd.core.executions import Execution
+from ctd.engine.readiness import Readiness
 from ctd.engine.slots import BESIDE, Slots
 from ctd.planning.decide import running_since
 from ctd.planning.decisions import AT_ONCE, Decision, Plan, Run, Subject, Wait
@@ -46,8 +47,9 @@ class Turns:
     that was there first.
     """
 
-    def __init__(self, slots: Slots) -> None:
+    def __init__(self, slots: Slots, readiness: Readiness) -> None:
         self._slots = slots
+        self._readiness = readiness
         self._waiting: dict[str, list[Claim]] = {}
         self._plans: dict[str, Plan] = {}
         self._served: dict[str, int] = {}  # when each pipeline last had a slot, as a count of all that were given
@@ -79,6 +81,8 @@ class Turns:
 
     def next(self, but: Collection[str] = ()) -> Claim | None:
         """Whoever comes first of those that have room; pipelines named in `but` are passed over."""
+        if any(self._waiting.values()) and self._readiness.refusal:
+            return None
         room: dict[str, bool] = {}
         for claim in self._in_order():
             if claim.pipeline in but:
@@ -103,7 +107,11 @@ class Turns:
         waits: dict[str, dict[Subject, Decision]] = {name: {} for name in self._plans}
         ahead: dict[str, int] = {}
         lacking: dict[str, str] = {}
+        closed = self._readiness.refusal if any(self._waiting.values()) else ""
         for claim in self._in_order():
+            if closed:
+                waits[claim.pipeline][claim.run.subject] = self._held(claim.run, closed)
+                continue
             if claim.pool not in lacking:
                 lacking[claim.pool] = self._slots.lacking(claim.pool)
             reason = lacking[claim.pool]
@@ -113,6 +121,11 @@ class Turns:
                 waits[claim.pipeline][claim.run.subject] = _waiting(claim.run, reason, before)
         for name, made in self._plans.items():
             yield _with(made, waits[name])
+
+    def _held(self, run: Run, closed: str) -> Wait:
+        because = f"nothing is started: {closed}; {self._readiness.hint}"
+        lasting = self._readiness.lasting
+        return Wait(run.subject, because, until=self._readiness.look_again, stuck=lasting, queued=not lasting)
 
     def _in_order(self) -> list[Claim]:
         return sorted((claim for claims in self._waiting.values() for claim in claims), key=self._rank)

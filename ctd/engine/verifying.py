@@ -7,9 +7,10 @@ import os
 from ctd.components.api import Work
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import CtdError, DamagedArtifact, StorageUnavailable
+from ctd.core.failpoints import fp
+from ctd.core.machine import unavailable
 from ctd.core.work import Request
 from ctd.storage.checksums import content_faults
-from ctd.storage.contents import trouble
 
 
 def verify(request: Request) -> None:
@@ -23,25 +24,26 @@ def verify(request: Request) -> None:
 
 
 def explained(error: BaseException, request: Request) -> BaseException:
-    """The error; or, if an input was damaged or taken away while the component ran, that: it is the likelier reason."""
-    if not isinstance(error, Exception) or isinstance(error, DamagedArtifact):
+    """The error; or what befell its inputs while the component ran, which is the likelier reason.
+
+    An input was damaged or taken away, or cannot be read.
+    """
+    if not isinstance(error, Exception) or isinstance(error, (DamagedArtifact, StorageUnavailable)):
         return error
     try:
         verify(request)
-    except DamagedArtifact as damaged:
-        damaged.__cause__ = error
-        return damaged
-    except CtdError:
-        return error
+    except CtdError as likelier:
+        likelier.__cause__ = error
+        return likelier
     return error
 
 
 def _faults(artifact: Artifact) -> str:
     try:
+        fp("worker.verify")
         os.stat(artifact.uri)  # noqa: PTH116 - as the daemon looks
         return content_faults(artifact)
     except (FileNotFoundError, NotADirectoryError):
         return "it is gone"
     except OSError as error:
-        hint = "Mend the disk, or the rights on the state directory; it is tried again."
-        raise StorageUnavailable(trouble(artifact.uri, error), hint=hint) from error
+        raise unavailable("an input cannot be read", error, artifact.uri) from error

@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from ctd.core.failpoints import fp
 from ctd.core.timing import Clock, backoff
 from ctd.engine.template import PACKET
 from ctd.observability import Event
@@ -23,8 +24,8 @@ log = logging.getLogger("ctd.engine")
 class WarmTemplate:
     """At most one process at a time. All methods are called from the executor's thread."""
 
-    def __init__(self, what: tuple[str, str], log: Path, env: Mapping[str, str], lifeline: int, clock: Clock) -> None:
-        self._program, self.name = what
+    def __init__(self, what: tuple[str, ...], log: Path, env: Mapping[str, str], lifeline: int, clock: Clock) -> None:
+        self._program, self.name, *self._more = what
         self.whole = False  # whether it has imported all it is to have
         self.broken = ""  # why it never will
         self.grew = 0.0  # monotonic: when it was started, or had a stage of its imports ready
@@ -54,9 +55,15 @@ class WarmTemplate:
 
     def start(self) -> socket.socket:
         """Start the process; it says `ready` on the returned socket for each stage of its imports."""
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, "-m", self._program, self.name, str(theirs.fileno()), str(self._lifeline)]
         try:
+            ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError:
+            self._fail()
+            raise
+        said = (self.name, str(theirs.fileno()), str(self._lifeline), *self._more)
+        command = [sys.executable, "-m", self._program, *said]
+        try:
+            fp("template.start")
             self.log.parent.mkdir(parents=True, exist_ok=True)
             with theirs, self.log.open("wb") as output:
                 self._process = subprocess.Popen(  # noqa: S603  our own interpreter and module
@@ -71,6 +78,7 @@ class WarmTemplate:
                 )
         except OSError:
             ours.close()
+            theirs.close()
             self._fail()
             raise
         self.channel, self.since = ours, self._clock.monotonic()

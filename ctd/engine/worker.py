@@ -7,7 +7,6 @@ It is started fresh (`python -m ctd.engine.worker JOB LIFELINE`) or forked from 
 from __future__ import annotations
 
 import contextlib
-import errno
 import importlib
 import json
 import logging
@@ -23,20 +22,31 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ctd.components import phases
-from ctd.components.api import Work, user_line
-from ctd.core.errors import ComponentFailed, CtdError, DamagedArtifact, StorageUnavailable, WorkerLost
+from ctd.components.api import Work, text_of, user_line
+from ctd.core.errors import (
+    ComponentFailed,
+    CtdError,
+    DamagedArtifact,
+    MachineUnavailable,
+    StorageUnavailable,
+    WorkerLost,
+)
 from ctd.core.executions import Failure, Outcome, State
 from ctd.core.failpoints import arm, fp
+from ctd.core.machine import machine
 from ctd.core.quick_import import quick_import
 from ctd.core.work import Request, outcome_to_json
 from ctd.engine import processes
+from ctd.engine.blame import fault_of_machine
+from ctd.engine.bounds import failure_from
+from ctd.engine.exits import CANNOT_WRITE, COULD_NOT_BEGIN, code_for
 from ctd.engine.sealing import seal
 from ctd.engine.verifying import explained, verify
 
 JOB_FILE = ".job.json"
 OUTCOME_FILE = ".outcome.json"
-CANNOT_WRITE = 74  # exit code for: there is an outcome, but the disk does not take it
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.ESTALE)
+_RESERVE = 16  # descriptors kept back from the component: to tell how it ended where it has used up all others
+BEGUN_FILE = ".begun"  # from then on it is the component, and code of users, that may end the process
 
 log = logging.getLogger("ctd.worker")
 
@@ -98,10 +108,12 @@ def main() -> NoReturn:
 
 def work(job_file: Path, lifeline: int) -> NoReturn:
     """Do the job and end the process; exit code 0 means that there is an outcome, whatever it says."""
-    processes.hold_lifeline(lifeline)
-    processes.adopt_orphans()  # while it lives; after that its own parent sees to them
-    job = Job.read(job_file)
-    _settle_in(job)
+    try:
+        job = _begin(job_file, lifeline)
+    except OSError as error:
+        with contextlib.suppress(OSError):  # the log may be what the disk does not take
+            traceback.print_exc()
+        os._exit(code_for(COULD_NOT_BEGIN, error))
     watch = Stopwatch(job.asked)
     outcome = attempt(job.request, watch)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -116,27 +128,46 @@ def work(job_file: Path, lifeline: int) -> NoReturn:
     os._exit(code)
 
 
+def _begin(job_file: Path, lifeline: int) -> Job:
+    """Become the process of this job. Raises OSError."""
+    processes.hold_lifeline(lifeline)
+    processes.adopt_orphans()  # while it lives; after that its own parent sees to them
+    job = Job.read(job_file)
+    arm(job.failpoints)
+    fp("worker.settle")
+    _settle_in(job)
+    return job
+
+
 def attempt(request: Request, watch: Stopwatch) -> Outcome:
     """Run the component. Never raises: whatever happens is the outcome."""
     log.info("%s", header(request))
+    reserve = contextlib.ExitStack()
     try:
         with watch.phase("verify"):
             verify(request)
-        with watch.phase("import"), quick_import():
+        importing = machine("worker.import", "its component cannot be imported")
+        with watch.phase("import"), quick_import(), importing:
             component = _component(request.entrypoint)
         # Until here SIGTERM just ends the process: the import machinery drops what is raised in its callbacks.
         signal.signal(signal.SIGTERM, _cancel)
+        with machine("worker.begin", "its beginning cannot be noted", Path(request.staging, BEGUN_FILE)):
+            Path(request.staging, BEGUN_FILE).touch()
+            for _ in range(_RESERVE):
+                reserve.callback(os.close, os.dup(2))
         fp("worker.before_exec")
         with watch.component():
             made = component.run(Work(request))
+        reserve.close()
         fp(f"worker.made.{Work(request).place}")
-        with watch.phase("digest"):
+        with watch.phase("digest"), machine("worker.seal", "what it made cannot be made durable"):
             outputs = seal(request, made)
         return Outcome(State.SUCCEEDED, outputs)
     except (Cancelled, KeyboardInterrupt):
         log.info("asked to stop (SIGTERM)")
         return Outcome(State.CANCELLED, failure=Failure("Cancelled", "it was asked to stop"))
     except BaseException as raised:  # noqa: BLE001  the top frame of the process: every end is an outcome
+        reserve.close()
         error = explained(raised, request)
         log.error("failed\n%s", "".join(traceback.format_exception(error)))
         damaged = error.found if isinstance(error, DamagedArtifact) else {}
@@ -154,10 +185,10 @@ def header(request: Request) -> str:
 
 def failure_of(error: BaseException, request: Request) -> Failure:
     """What to tell people about the end of an attempt, and whether trying again may help."""
-    known = _known(error, Work(request).where)
-    cause = error.__cause__ or error
-    where = user_line(cause, request.module)
-    return Failure(type(known).__name__, known.message, known.hint, where, known.retryable)
+    known = fault_of_machine(error, request) or _known(error, Work(request).where)
+    if isinstance(known, (StorageUnavailable, MachineUnavailable)):
+        return failure_from(known)  # whatever line it came up in, that is not the place to look at
+    return failure_from(known, user_line(error.__cause__ or error, request.module))
 
 
 def _known(error: BaseException, where: str) -> CtdError:
@@ -171,14 +202,10 @@ def _known(error: BaseException, where: str) -> CtdError:
         return WorkerLost(
             f"{where}: out of memory", hint="Give the machine more memory, or run fewer executions side by side."
         )
-    if isinstance(error, OSError) and error.errno in _DISK_ERRORS:
-        return StorageUnavailable(
-            f"{where}: {error}", hint="Free space or mend the disk of the state directory; ctd tries again."
-        )
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {last[0].filename}:{last[0].lineno}" if last else ""
     return ComponentFailed(
-        f"{where}: {type(error).__name__}: {error}{place}",
+        f"{where}: {type(error).__name__}: {text_of(error)}{place}",
         hint="This is a fault of ctd's or of a library, not of your module; the execution's log has the traceback.",
     )
 
@@ -208,7 +235,6 @@ def _settle_in(job: Job) -> None:
     with contextlib.suppress(OSError):  # in some containers it cannot be written; then the kernel chooses freely
         Path("/proc/self/oom_score_adj").write_text("500")
     processes.call_me(f"ctd {job.request.node}")
-    arm(job.failpoints)
     if "numpy" in sys.modules:  # forks of one template would all draw the same numbers
         sys.modules["numpy"].random.seed()
     with contextlib.suppress(AttributeError):
@@ -224,12 +250,22 @@ def _leave(outcome: Outcome, staging: Path) -> int:
     fp("worker.before_result")
     new = staging / (OUTCOME_FILE + ".new")
     try:
-        new.write_text(json.dumps(outcome_to_json(outcome)))
+        fp("worker.outcome")
+        new.write_text(_as_json(outcome))
         new.replace(staging / OUTCOME_FILE)
     except OSError as error:
         log.error("cannot write the outcome: %s", error)
-        return CANNOT_WRITE
+        return code_for(CANNOT_WRITE, error)
     return 0
+
+
+def _as_json(outcome: Outcome) -> str:
+    try:
+        return json.dumps(outcome_to_json(outcome))
+    except (TypeError, ValueError) as error:
+        hint = "Components make artifacts with texts and numbers as properties. This is a fault in the component."
+        said = failure_from(ComponentFailed(f"what it made cannot be recorded: {error}", hint=hint))
+        return json.dumps(outcome_to_json(Outcome(State.FAILED, failure=said, timings=outcome.timings)))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,16 @@ from contextlib import closing
 from pathlib import Path
 
 from ctd.core.errors import PermanentError, StoreUnavailable
+from ctd.metadata import faults
+from ctd.metadata.faults import RESTORE
+from ctd.storage import disk
 
 IDENTITY = "IDENTITY"
-_RESTORE = "restore both from the same backup, or move the state directory away to start an empty one"
+_IDENTITY = """
+    SELECT string_value FROM ContextProperty JOIN Context ON Context.id = context_id JOIN Type ON Type.id = type_id
+    WHERE Type.name = 'ctd.store' AND ContextProperty.name = 'identity'
+"""
+_PATIENCE = 1.0  # seconds with another process's lock; who starts waits by itself
 
 
 def claim(path: Path, make: Callable[[Path, str], None]) -> str:
@@ -29,10 +36,9 @@ def claim(path: Path, make: Callable[[Path, str], None]) -> str:
             _rename(_unborn(path), path)  # the last start was killed just before this line
         return identity_of(path)
     except OSError as error:
-        raise StoreUnavailable(
-            f"cannot make the metadata store {path}: {error}",
-            hint="check that the state directory is on a mounted, writable disk with free space",
-        ) from error
+        fault = disk.fault_of(error, path)
+        message = f"cannot make or open the metadata store {path}: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
 
 
 def identity_of(path: Path) -> str:
@@ -41,14 +47,14 @@ def identity_of(path: Path) -> str:
     if not path.exists() and not file.exists():
         raise PermanentError(f"there is no metadata store at {path}", hint="name the state directory with --state")
     if not file.exists():
-        raise PermanentError(f"{path} is there but {file} is missing: whose store it is cannot be told", hint=_RESTORE)
+        raise PermanentError(f"{path} is there but {file} is missing: whose store it is cannot be told", hint=RESTORE)
     if not path.exists():
-        raise PermanentError(f"{file} is there but its database {path} is missing", hint=_RESTORE)
+        raise PermanentError(f"{file} is there but its database {path} is missing", hint=RESTORE)
     if path.stat().st_size == 0:
-        raise PermanentError(f"{path} is empty (0 bytes)", hint=_RESTORE)
+        raise PermanentError(f"{path} is empty (0 bytes)", hint=RESTORE)
     identity = file.read_text("ascii", errors="replace").strip()
     if not identity:
-        raise PermanentError(f"{file} is empty", hint=_RESTORE)
+        raise PermanentError(f"{file} is empty", hint=RESTORE)
     return identity
 
 
@@ -58,8 +64,31 @@ def check(path: Path, found: str | None) -> None:
     if found != expected:
         says = f"says it is {found}" if found else "carries no identity of ctd"
         raise PermanentError(
-            f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=_RESTORE
+            f"{path} does not belong here: {_file(path)} says {expected}, the database {says}", hint=RESTORE
         )
+
+
+def glance(path: Path) -> tuple[str | None, int]:
+    """Whose the database says it is, and its highest execution, without what its write-ahead log has.
+
+    Nothing else is opened, locked or written: SQLite would take any log that lies beside a file for that file's.
+    """
+    try:
+        uri = f"{path.resolve().as_uri()}?mode=ro&immutable=1"
+        with closing(sqlite3.connect(uri, uri=True)) as database:
+            (newest,) = database.execute("SELECT coalesce(max(id), 0) FROM Execution").fetchone()
+            found = database.execute(_IDENTITY).fetchone()
+    except (sqlite3.Error, OSError):  # no database, or none of ML Metadata's
+        return None, 0
+    return (str(found[0]) if found else None), int(newest)
+
+
+def has_log(path: Path) -> bool:
+    """Whether a write-ahead log with something in it lies beside the database."""
+    try:
+        return path.with_name(f"{path.name}-wal").stat().st_size > 0
+    except OSError:
+        return False
 
 
 def prepare(path: Path) -> None:
@@ -69,18 +98,18 @@ def prepare(path: Path) -> None:
     first one loses its locks (sqlite.org/howtocorrupt.html, section 2.2).
     """
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True)) as database:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=rw", uri=True, timeout=_PATIENCE)) as database:
             database.execute("PRAGMA journal_mode=WAL")
             (result,) = database.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.OperationalError as error:
-        raise StoreUnavailable(
-            f"cannot open the metadata store {path}: {error}",
-            hint="another process holds a lock on it, or the disk is full or read-only",
-        ) from error
+        busy = faults.is_locked(error)
+        fault = faults.locked(path) if busy else faults.diagnosed(path, str(error), writing=True)
+        message = f"cannot open the metadata store {path}: {fault.because}"
+        raise StoreUnavailable(message, hint=fault.hint, fault=fault) from error
     except sqlite3.DatabaseError as error:
-        raise PermanentError(f"{path} is not an ML Metadata database: {error}", hint=_RESTORE) from error
+        raise PermanentError(f"{path} is not an ML Metadata database: {error}", hint=RESTORE) from error
     if result != "ok":
-        raise PermanentError(f"{path} is damaged: {result}", hint=_RESTORE)
+        raise PermanentError(f"{path} is damaged: {result}", hint=RESTORE)
 
 
 def _create(path: Path, make: Callable[[Path, str], None]) -> None:

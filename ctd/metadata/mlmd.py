@@ -9,6 +9,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 
@@ -21,14 +22,16 @@ from ctd.core.errors import IllegalTransition, PermanentError
 from ctd.core.executions import Execution
 from ctd.core.requests import OperatorRequest
 from ctd.core.timing import Clock
+from ctd.core.troubles import Fault
 from ctd.metadata import convert, identity, sqlite_reading
-from ctd.metadata.connection import READ_ONLY, READ_WRITE, Connection, make_store
+from ctd.metadata.connection import PATIENCE, READ_ONLY, READ_WRITE, Connection, count_start, make_store
 from ctd.metadata.recorded import EXECUTION_PREFIX, REQUEST_TYPE, is_execution
 from ctd.metadata.sqlite_reading import Unreadable
 
 log = logging.getLogger(__name__)
 
 _PAGE = 100
+_READERS_PATIENCE = timedelta(seconds=2)  # somebody waits for an answer
 
 
 class MlmdReader:
@@ -36,7 +39,7 @@ class MlmdReader:
 
     def __init__(self, path: Path) -> None:
         identity.identity_of(path)
-        self._connection = Connection(path, READ_ONLY)
+        self._connection = Connection(path, READ_ONLY, _READERS_PATIENCE)
 
     def executions(self) -> Iterator[Execution]:
         """Every execution of every pipeline with its outputs, oldest first."""
@@ -81,13 +84,16 @@ class MlmdStore(MlmdReader):
     What `begin` and `finish` return is what `executions` will return after a restart.
     """
 
-    def __init__(self, path: Path, clock: Clock) -> None:
-        """Open the store at `path`, or make it where neither it nor its IDENTITY file exists yet."""
+    def __init__(self, path: Path, clock: Clock, patience: timedelta = PATIENCE) -> None:
+        """Open the store at `path`, or make it where neither it nor its IDENTITY file exists yet.
+
+        `patience`: how long a call waits for another process's lock.
+        """
         identity.claim(path, make_store)
         identity.prepare(path)
         self._clock = clock
         self._type_ids: dict[str, int] = {}
-        self._connection = Connection(path, READ_WRITE)
+        self._connection = Connection(path, READ_WRITE, patience)
 
     @staticmethod
     def open_read_only(path: Path) -> MlmdReader:
@@ -96,7 +102,9 @@ class MlmdStore(MlmdReader):
 
     def begin(self, execution: Execution) -> Execution:
         """Record a RUNNING execution with its inputs; return it with its id. Same name again: the same id."""
-        return self._connection.run(f"begin {execution.name}", partial(self._begin, execution))
+        begun = self._connection.run(f"begin {execution.name}", partial(self._begin, execution))
+        self._connection.newest = max(self._connection.newest, begun.id)
+        return begun
 
     def note_process(self, execution: Execution) -> None:
         """Record which process has the execution."""
@@ -117,7 +125,21 @@ class MlmdStore(MlmdReader):
 
     def record_request(self, request: OperatorRequest) -> OperatorRequest:
         """Record what someone asked for; return it with its id. Same name again: the same id."""
-        return self._connection.run(f"record {request.name}", partial(self._record_request, request))
+        recorded = self._connection.run("record a request", partial(self._record_request, request))
+        self._connection.newest = max(self._connection.newest, recorded.id)
+        return recorded
+
+    def count_start(self, at_least: int = 1) -> int:
+        """Record that a daemon starts; which start it is: one more than the last time, and `at_least` this."""
+        return self._connection.run("count a start", partial(count_start, at_least=at_least))
+
+    def be_patient(self) -> None:
+        """Wait for others from now on: what was opened without patience is at work."""
+        self._connection.patience = PATIENCE
+
+    def health(self) -> Fault | None:
+        """What is wrong with the store although nothing is asked of it."""
+        return self._connection.health()
 
     def _record_request(self, request: OperatorRequest, store: MetadataStore) -> OperatorRequest:
         known = store.get_execution_by_type_and_name(REQUEST_TYPE, request.name)

@@ -10,6 +10,7 @@ from ctd.core.artifacts import Artifact
 from ctd.core.errors import IllegalTransition, PermanentError
 from ctd.core.executions import Execution
 from ctd.core.requests import OperatorRequest
+from ctd.core.troubles import Fault
 
 
 class MetadataStore(Protocol):
@@ -53,6 +54,14 @@ class MetadataStore(Protocol):
         """Every request to every pipeline, oldest first. They are no executions: `executions` leaves them out."""
         ...
 
+    def count_start(self, at_least: int = 1) -> int:
+        """Record that a daemon starts; which start it is: one more than the last time, and `at_least` this."""
+        ...
+
+    def health(self) -> Fault | None:
+        """What is wrong with the store although nothing is asked of it now. Never raises, and is quick."""
+        ...
+
     def close(self) -> None: ...
 
 
@@ -65,6 +74,7 @@ class MemoryStore:
         self._requests: dict[str, OperatorRequest] = {}
         self._deleted: dict[int, None] = {}
         self._last_artifact = 0
+        self._starts = 0
 
     def begin(self, execution: Execution) -> Execution:
         known = self._ids.get(execution.name)
@@ -106,6 +116,13 @@ class MemoryStore:
 
     def requests(self) -> Iterator[OperatorRequest]:
         return iter(tuple(self._requests.values()))
+
+    def count_start(self, at_least: int = 1) -> int:
+        self._starts = max(self._starts + 1, at_least)
+        return self._starts
+
+    def health(self) -> Fault | None:
+        return None
 
     def close(self) -> None:
         """Nothing to close."""

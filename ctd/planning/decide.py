@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from ctd.core.artifacts import Artifacts
-from ctd.core.errors import pace_of
+from ctd.core.errors import OF_THE_MACHINE, pace_of
 from ctd.core.executions import STOPPED, Execution, State
 from ctd.core.fingerprints import fingerprint
 from ctd.core.requests import OperatorRequest
@@ -25,6 +25,7 @@ from ctd.planning.world import World
 SUSPECT_AFTER = 3  # abandoned attempts in a row: it may be what kills the daemon, so it is slowed down
 ABANDONED_CAP = 10
 STUCK_AFTER = 3  # temporary failures in a row, and someone should look
+STUCK_ON_THE_MACHINE = 8  # of those that follow each other in seconds
 COUNTED = frozenset({"WorkerLost", "ComponentTimeout", "ServerDeadline"})  # temporary errors with a limit of attempts
 
 
@@ -238,7 +239,7 @@ def _again(wanted: Wanted, run: Run, tried: tuple[Execution, ...], world: World)
     due = _due(wanted, last, pauses, world) if pauses else None
     if due:
         left = format_duration(due - world.now)
-        return Wait(wanted.subject, f"{said}; again in {left}", until=due, stuck=in_a_row >= STUCK_AFTER)
+        return Wait(wanted.subject, f"{said}; again in {left}", until=due, stuck=in_a_row >= _stuck_after(failure.kind))
     return _because(run, f"attempt {run.attempt} after: {failure.message}")
 
 
@@ -268,7 +269,8 @@ def _due(wanted: Wanted, last: Execution, failures: int, world: World) -> dateti
         return None
     ended = last.ended or last.started
     pace = pace_of(last.failure.kind if last.failure else "")
-    due = ended + backoff(failures, first=pace.first, most=pace.most, seed=last.fingerprint)
+    pause = backoff(failures, first=pace.first, most=pace.most, growth=pace.growth, seed=last.fingerprint)
+    due = ended + pause
     return due if ended <= world.now < due else None
 
 
@@ -280,6 +282,10 @@ def _since(request: OperatorRequest | None, tried: tuple[Execution, ...]) -> tup
 def _in_a_row(tried: tuple[Execution, ...], kind: str) -> int:
     same = itertools.takewhile(lambda e: e.failure is not None and e.failure.kind == kind, reversed(tried))
     return sum(1 for _ in same)
+
+
+def _stuck_after(kind: str) -> int:
+    return STUCK_ON_THE_MACHINE if pace_of(kind) is OF_THE_MACHINE else STUCK_AFTER
 
 
 def _because(run: Run, text: str) -> Run:

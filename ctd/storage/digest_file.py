@@ -25,6 +25,8 @@ log = logging.getLogger("ctd.storage")
 _WRITTEN_BACK = timedelta(minutes=1)
 _MOST_ROWS = 1_000_000
 _BUSY = 1.0  # seconds; another process may be reading
+_REST = timedelta(seconds=30)  # after it could not be used, before it is tried again
+_MOST_PENDING = 100_000
 # Numbers as text: inodes and the times of far-off years may need more bits than SQLite's numbers have.
 _TABLE = (
     "CREATE TABLE digests (path BLOB PRIMARY KEY, inode TEXT, size TEXT, mtime_ns TEXT, ctime_ns TEXT, "
@@ -35,7 +37,7 @@ FileIdentity = tuple[int, int, int, int]  # inode, size, mtime_ns, ctime_ns: dev
 
 
 class DigestFile:
-    """Remembers digests of files. Never raises: whatever goes wrong costs reading. Thread-safe."""
+    """Remembers digests of files. Never raises: what goes wrong costs reading, for as long as it lasts. Thread-safe."""
 
     def __init__(self, path: Path, clock: Clock, *, writable: bool = True) -> None:
         self._path = path
@@ -44,6 +46,8 @@ class DigestFile:
         self._lock = threading.Lock()
         self._pending: dict[str, tuple[FileIdentity, str]] = {}
         self._connection: sqlite3.Connection | None = None
+        self._said = ""  # what went wrong, as long as it lasts
+        self._try_at = 0.0  # monotonic
         with self._lock, self._guarded():
             self._open()
         if self._connection is None and writable and not path.exists():
@@ -69,21 +73,26 @@ class DigestFile:
                 self._pending[path] = identity, digest
 
     def save(self) -> None:
-        """Write down what is old enough to last."""
+        """Write down what is old enough to last. What cannot be written now is tried again with what comes later."""
         if not self._pending:
             return
         with self._lock:
             last = (self._clock.now() - _WRITTEN_BACK).timestamp() * 1e9
             old = {path: said for path, said in self._pending.items() if said[0][3] <= last}
             with self._guarded():
+                if old and self._connection is None and self._clock.monotonic() >= self._try_at:
+                    self._open()
                 if old and self._connection is not None:
                     rows = [_row(path, *said) for path, said in old.items()]
                     with self._connection:
                         self._connection.executemany("INSERT OR REPLACE INTO digests VALUES (?,?,?,?,?,?,?)", rows)
                         beyond = "SELECT max(rowid) - ? FROM digests"
                         self._connection.execute(f"DELETE FROM digests WHERE rowid <= ({beyond})", (_MOST_ROWS,))  # noqa: S608
-            for path in old:
-                del self._pending[path]
+                    self._said = ""
+                    for path in old:
+                        del self._pending[path]
+            if len(self._pending) > _MOST_PENDING:  # they are read again after a restart
+                self._pending.clear()
 
     def close(self) -> None:
         self.save()
@@ -116,14 +125,18 @@ class DigestFile:
         try:
             yield
         except (sqlite3.Error, OSError, ValueError) as error:
-            log.warning(Event.DIGESTS.value, extra={"path": str(self._path), "because": str(error)})
-            if self._connection is not None:
-                self._connection.close()
-            self._connection = None
-            usable = not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.OperationalError)
-            if self._writable and not usable:
-                for name in (self._path, Path(f"{self._path}-journal")):
-                    name.unlink(missing_ok=True)
+            if str(error) != self._said:
+                log.warning(Event.DIGESTS.value, extra={"path": str(self._path), "because": str(error)})
+            self._said = str(error)
+            self._try_at = self._clock.monotonic() + _REST.total_seconds()
+            connection, self._connection = self._connection, None
+            with contextlib.suppress(sqlite3.Error, OSError):
+                if connection is not None:
+                    connection.close()
+                usable = not isinstance(error, sqlite3.DatabaseError) or isinstance(error, sqlite3.OperationalError)
+                if self._writable and not usable:
+                    for name in (self._path, Path(f"{self._path}-journal")):
+                        name.unlink(missing_ok=True)
 
 
 def _row(path: str, identity: FileIdentity, digest: str) -> tuple[bytes | str, ...]:

@@ -31,7 +31,10 @@ def write_note(damage: Damage) -> None:
 def read_notes(root: Path) -> Mapping[str, Damage]:
     """What was set aside below `root`, by the place where it was. Notes that cannot be read say nothing."""
     found = {}
-    for note in root.glob("*/*/*/*.json"):
+    notes: list[Path] = []
+    with contextlib.suppress(OSError):
+        notes += root.glob("*/*/*/*.json")
+    for note in notes:
         with contextlib.suppress(OSError, ValueError, TypeError):
             damage = Damage(**json.loads(note.read_text()))
             if not os.path.lexists(damage.uri):  # else a crash came between the note and the move

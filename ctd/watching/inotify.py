@@ -13,7 +13,7 @@ import errno
 import os
 import threading
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,7 +21,10 @@ from watchdog.observers.inotify_c import CallbackId, InotifyConstants, InotifyEv
 
 Identity = tuple[int, int]  # device and inode
 
-_MAX_USER_WATCHES = Path("/proc/sys/fs/inotify/max_user_watches")
+_LIMITS = {
+    "fs.inotify.max_user_watches": Path("/proc/sys/fs/inotify/max_user_watches"),
+    "user.max_inotify_watches": Path("/proc/sys/user/max_inotify_watches"),
+}
 _SHARE = 0.8  # of the watches the kernel allows to a user, who may run other programs
 _NO_WATCH = WatchDescriptor(-1)
 
@@ -37,6 +40,16 @@ _MASK = Mask(
     | InotifyConstants.IN_DELETE_SELF
     | InotifyConstants.IN_ONLYDIR
 )
+
+
+class NoWatchLeft(OSError):
+    """No folder more can be watched: ctd has its share of what the kernel allows to a user, or the kernel refused."""
+
+    def __init__(self, watched: int, because: str, path: str) -> None:
+        super().__init__(errno.ENOSPC, f"{watched} folders are watched, and {because}", path)
+
+    def __str__(self) -> str:
+        return str(self.strerror)
 
 
 class Sign(enum.Flag):
@@ -122,15 +135,26 @@ class Inotify:
 
     def read_limit(self) -> None:
         """An operator may have raised it."""
-        self.limit = int(_SHARE * (self._most_watches or _max_user_watches()))
+        self.limit = int(_SHARE * self._allowed())
+
+    def _allowed(self) -> int:
+        return self._most_watches or _max_user_watches()
 
     def hold(self, place: str, path: str, identity: Identity, names: frozenset[bytes] | None = None) -> Folder:
         """Watch a folder for a place. Raises OSError: ENOSPC if no watches are left, EACCES if it may not be read."""
         if self.watches >= self.limit:
-            raise OSError(errno.ENOSPC, f"{self.watches} folders are watched, the limit of watches is near", path)
+            because = (
+                f"ctd takes no more than {self.limit} of the {self._allowed()} that fs.inotify.max_user_watches allows"
+            )
+            raise NoWatchLeft(self.watches, f"{because}: raise that with sysctl", path)
         folder = Folder(place, path, identity, self._marks, names)
         callback = CallbackId(id(folder))
-        folder.descriptor = self._reader.add_callback(os.fsencode(path), _MASK, folder, callback)
+        try:
+            folder.descriptor = self._reader.add_callback(os.fsencode(path), _MASK, folder, callback)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise NoWatchLeft(self.watches, _refused(self.watches), path) from error
+            raise
         if folder.descriptor == _NO_WATCH:  # the binding passes over EACCES
             self._reader.remove_callbacks([(_NO_WATCH, callback)])
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
@@ -158,4 +182,19 @@ def identify(path: str) -> Identity | None:
 
 
 def _max_user_watches() -> int:
-    return int(_MAX_USER_WATCHES.read_text(encoding="ascii"))
+    """The lower of two limits: that of the kernel, and that of the user namespace, as in a container."""
+    return min(limit for _, limit in _limits())
+
+
+def _limits() -> Iterator[tuple[str, int]]:
+    """Names of sysctls, and what they say."""
+    for name, path in _LIMITS.items():
+        with contextlib.suppress(FileNotFoundError, PermissionError):
+            yield name, int(path.read_text(encoding="ascii"))
+
+
+def _refused(watched: int) -> str:
+    """Why the kernel refused one more, as far as it can be told."""
+    name, least = min(_limits(), key=lambda said: said[1])
+    others = "" if watched >= least else ", and other programs of this user have the rest"
+    return f"the kernel refused another: {name} allows {least}{others}: raise that with sysctl"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import stat
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from ctd.core.timing import format_duration
-from ctd.watching.inotify import Folder, Identity, Inotify, Sign, identify
+from ctd.watching.inotify import Folder, Identity, Inotify, NoWatchLeft, Sign, identify
 from ctd.watching.polling import Polling, must_poll
 from ctd.watching.touched import TouchedFolders
 
@@ -168,11 +167,8 @@ class Place:
     def _give_up(self, error: OSError) -> None:
         """Let go of all watches, for others may do with fewer."""
         self.release()
-        if error.errno == errno.ENOSPC and self._inotify is not None:
-            self._poll(
-                f"it needs more than the {self._inotify.limit} watches ctd may take; "
-                "raise fs.inotify.max_user_watches with sysctl"
-            )
+        if isinstance(error, NoWatchLeft):
+            self._poll(str(error))
         else:
             self._poll(f"{error.filename or self.path}: {error.strerror or error}")
 

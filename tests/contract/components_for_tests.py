@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -12,7 +14,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from ctd.components.api import Outputs, Work
+from ctd.components.api import Outputs, Work, user_code
 from ctd.core.errors import BadInput
 
 
@@ -68,6 +70,75 @@ def _out_of_memory(work: Work) -> None:
 
 def _disk_full(work: Work) -> None:
     raise OSError(28, "No space left on device")
+
+
+def _writes_for_a_user(work: Work) -> None:
+    """What a user's function does gets an answer of the operating system that `spec` names, about a file it names."""
+    number = getattr(errno, str(work.request.spec["errno"]))
+    named = {"staging": f"{work.request.staging}/model/weights", "own": "/data/vocabulary", "": None}
+    with user_code("run_fn"):
+        raise OSError(number, os.strerror(number), named[str(work.request.spec["about"])])
+
+
+def _another_error_for_a_user(work: Work) -> None:
+    with user_code("run_fn"):
+        raise ValueError("cannot be saved")
+
+
+def _judges_data(work: Work) -> None:
+    """An OSError that was looked at and told: the data is not what it was said to be."""
+    try:
+        Path("/data/vocabulary/nowhere").read_bytes()
+    except OSError as error:
+        raise BadInput("no vocabulary", hint="Put it there.") from error
+
+
+def _uses_up_descriptors(work: Work) -> None:
+    with user_code("run_fn"):
+        kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(10**6)]
+        assert not kept
+
+
+def _has_few_descriptors(work: Work) -> None:
+    resource.setrlimit(resource.RLIMIT_NOFILE, (3, 10))
+    with user_code("run_fn"):
+        (Path(work.request.staging) / "file").write_text("")
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no text")
+
+
+def _cannot_be_said(work: Work) -> None:
+    raise Unspeakable
+
+
+def _cannot_be_said_for_a_user(work: Work) -> None:
+    with user_code("run_fn"):
+        raise Unspeakable
+
+
+def _says_much(work: Work) -> None:
+    work.progress("p" * 5_000_000)
+    raise ValueError("e" * 5_000_000)
+
+
+def _counts_a_kill(work: Work) -> None:
+    """The kernel kills something for want of memory, and it goes on as if nothing had happened."""
+    said = f"oom_kill_disable 0\nunder_oom 0\noom_kill {work.request.spec['kills']}\n"
+    Path(str(work.request.spec["counter"])).write_text(said)
+
+
+def _counts_a_kill_and_dies(work: Work) -> None:
+    _counts_a_kill(work)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _waits_for(work: Work) -> None:
+    work.progress("waits")
+    while not Path(str(work.request.spec["file"])).exists():
+        time.sleep(0.01)
 
 
 def _sleeps(work: Work) -> None:

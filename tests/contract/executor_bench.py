@@ -17,6 +17,7 @@ from ctd.core.timing import SystemClock
 from ctd.core.work import Request
 from ctd.engine.executor import Ended, Started
 from ctd.engine.process_executor import ExecutorSettings, ProcessExecutor
+from ctd.storage.checksums import CHECKSUMS, checksums
 
 ROOT = Path(__file__).parents[2]
 COMPONENT = "tests.contract.components_for_tests"
@@ -82,6 +83,14 @@ class Bench:
         )
         self.executor.start(request, timedelta(seconds=timeout), profile=self.profile, log=self.log(self._last))
         return self._last
+
+    def published(self) -> Artifact:
+        """Examples that lie there as they were published."""
+        folder = self.root / "examples"
+        folder.mkdir()
+        (folder / "data").write_text("1 2 3")
+        known = {"files": 1, "bytes": 5, CHECKSUMS: checksums(folder)}
+        return Artifact(ArtifactType.EXAMPLES, str(folder), "d", properties=known, id=1)
 
     def staging(self, execution_id: int) -> Path:
         return self.root / "staging" / str(execution_id)

@@ -105,6 +105,10 @@ def test_an_unexpected_error_names_place_and_log_has_the_traceback(bench: Bench)
         pytest.param("huge_outcome", "WorkerLost", "outcome file", True, id="outcome of 1 GB"),
         pytest.param("outcome_elsewhere", "StorageUnavailable", "outcome", True, id="outcome is a link"),
         pytest.param("link", "ComponentFailed", "neither a file nor a directory", False, id="link in an output"),
+        pytest.param("cannot_be_said", "ComponentFailed", "Unspeakable: (its text", False, id="error without text"),
+        pytest.param(
+            "cannot_be_said_for_a_user", "ComponentFailed", "run_fn raised Unspeakable", False, id="of a user's"
+        ),
         pytest.param("unheard_of", "ComponentFailed", "KeyError", False, id="no such deed"),
     ],
 )
@@ -353,7 +357,8 @@ def test_a_machine_without_free_descriptors_is_a_failure_that_may_heal(bench: Be
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
     assert said is not None
-    assert (said.kind, said.retryable) in {("WorkerLost", True), ("StorageUnavailable", True)}
+    assert (said.kind, said.retryable) == ("MachineUnavailable", True)
+    assert "Too many open files (EMFILE)" in said.message
     assert bench.run("nothing").state is State.SUCCEEDED
 
 

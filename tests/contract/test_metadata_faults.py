@@ -18,6 +18,7 @@ from ml_metadata.proto import metadata_store_pb2 as pb
 from ctd.core.errors import PermanentError, StoreUnavailable
 from ctd.core.executions import State
 from ctd.core.timing import ManualClock
+from ctd.core.troubles import Fault, TroubleKind
 from ctd.metadata.mlmd import MlmdStore
 from tests.contract.metadata_writer import execution, outcome, write
 
@@ -31,6 +32,14 @@ print("held", flush=True)
 time.sleep(float(sys.argv[2]))
 print(time.monotonic(), flush=True)
 database.execute("ROLLBACK")
+"""
+
+
+BACKUP = """
+import sqlite3, sys
+source, target = (sqlite3.connect(name) for name in sys.argv[1:])
+source.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+source.backup(target)
 """
 
 
@@ -68,7 +77,7 @@ def test_a_full_disk_refuses_writes_and_nothing_else_and_heals(tmp_path: Path, w
     acknowledged = told["acknowledged"]
     assert isinstance(acknowledged, int)
     assert "does not answer" in str(told["message"])
-    assert "free space" in str(told["hint"])
+    assert "Free space" in str(told["hint"])
     assert told["still refused"]
     assert told["readable"] in (acknowledged, acknowledged + 1)  # the refused one may have begun
     assert told["written"] == [f"span-{n}" for n in range(1, acknowledged + 4)]
@@ -144,6 +153,94 @@ def test_a_database_without_our_context_is_refused(store: MlmdStore, tmp_path: P
     metadata_store.MetadataStore(config)
     with pytest.raises(PermanentError, match="carries no identity of ctd"):
         MlmdStore(path, CLOCK)
+
+
+def test_a_lock_that_stays_is_found_although_nothing_is_asked(store: MlmdStore, tmp_path: Path) -> None:
+    assert store.health() is None
+    with locked(tmp_path / "metadata.sqlite", seconds=60) as holder:
+        fault = until_found(store)
+        assert fault.kind is TroubleKind.STORE_LOCKED
+        assert f"process {holder.pid} (" in fault.because
+        assert "end the process" in fault.hint
+    assert store.health() is None
+    write(store, 1)
+    assert store.health() is None, "its own transactions are no lock of anybody else's"
+
+
+def test_a_database_that_is_gone_or_not_ours_is_found_although_nothing_is_asked(
+    store: MlmdStore, tmp_path: Path
+) -> None:
+    write(store, 1)
+    path, away = tmp_path / "metadata.sqlite", tmp_path / "away"
+    path.rename(away)
+    assert until_found(store).kind is TroubleKind.STORE_GONE
+    for content in (b"", b"no database at all", bytes(100_000)):
+        path.write_bytes(content)
+        assert until_found(store).kind is TroubleKind.STORE_REPLACED, content
+    MlmdStore(tmp_path / "other/metadata.sqlite", CLOCK).close()
+    (tmp_path / "other/metadata.sqlite").replace(path)
+    assert until_found(store).kind is TroubleKind.STORE_REPLACED
+    with pytest.raises(StoreUnavailable, match="does not belong here"):
+        write(store, 2)
+    away.replace(path)
+    assert store.health() is None
+    write(store, 2)
+    assert [e.key for e in store.executions()] == ["span-1", "span-2"]
+
+
+def test_an_older_copy_is_not_taken_for_the_store(store: MlmdStore, tmp_path: Path) -> None:
+    """It would give numbers away that are taken, and with them their folders."""
+    path, copy, newer = (tmp_path / name for name in ("metadata.sqlite", "copy", "newer"))
+    write(store, 1)
+    # Another process: a second SQLite in this one would take the locks of ML Metadata's away.
+    subprocess.run([sys.executable, "-c", BACKUP, path, copy], check=True, timeout=60)
+    write(store, 2)
+    subprocess.run([sys.executable, "-c", BACKUP, path, tmp_path / "another"], check=True, timeout=60)
+    store.close()
+    store = MlmdStore(path, CLOCK)  # which has recorded nothing itself
+    path.rename(newer)
+    shutil.copy(copy, path)
+    fault = until_found(store)
+    assert fault.kind is TroubleKind.STORE_REPLACED
+    assert "older copy" in fault.because
+    with pytest.raises(StoreUnavailable, match="older copy"):
+        write(store, 3)
+    newer.replace(path)
+    assert store.health() is None
+    write(store, 3)
+    assert [e.key for e in store.executions()] == ["span-1", "span-2", "span-3"]
+    store.close()
+
+
+def test_a_trouble_that_lasts_costs_patience_only_once(store: MlmdStore, tmp_path: Path) -> None:
+    """Or the loop would answer nobody while the store is away."""
+    begun = [store.begin(execution(n)) for n in (1, 2)]
+    with locked(tmp_path / "metadata.sqlite", seconds=60) as holder:
+        with pytest.raises(StoreUnavailable):
+            store.finish(begun[0].with_outcome(outcome(1), CLOCK.now()))
+        for _ in range(100):  # each as patient as the first would be ten minutes
+            with pytest.raises(StoreUnavailable):
+                store.finish(begun[1].with_outcome(outcome(2), CLOCK.now()))
+        assert holder.poll() is None, "all that took less than the lock"
+    assert store.finish(begun[1].with_outcome(outcome(2), CLOCK.now())).state is State.SUCCEEDED
+
+
+def test_starts_are_counted_over_restarts_and_never_fall_behind(store: MlmdStore, tmp_path: Path) -> None:
+    assert [store.count_start(), store.count_start()] == [1, 2]
+    store.close()
+    store = MlmdStore(tmp_path / "metadata.sqlite", CLOCK)
+    assert [store.count_start(), store.count_start(at_least=40), store.count_start(at_least=7)] == [3, 40, 41]
+    store.close()
+
+
+def until_found(store: MlmdStore) -> Fault:
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = store.health()
+        if found is not None:
+            return found
+        time.sleep(0.1)
+    raise AssertionError("nothing is found")
 
 
 class locked:  # noqa: N801  (reads as the statement it is)

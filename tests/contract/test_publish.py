@@ -14,7 +14,7 @@ from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.errors import ComponentFailed, IllegalTransition, StorageUnavailable
 from ctd.core.executions import Execution, Outcome, State
 from ctd.core.failpoints import FailpointHit, arm
-from ctd.engine.publish import collect, publish, sweep, sweep_staging
+from ctd.engine.publish import Elsewhere, bring_near, collect, publish, sweep, sweep_staging
 from ctd.storage.layout import StateDir
 
 EXECUTION = Execution(
@@ -73,6 +73,72 @@ def test_publishing_again_after_a_crash_finishes_the_rest(state: StateDir, point
     assert files(place(state)("graph")) == {"saved_model.pb"}
     assert files(place(state)("examples")) == {"0/data", "1/data"}
     assert publish(state.staging(7), outcome, place(state)) == done
+
+
+COPYING = ("art.before_copy", "art.after_copy", "art.near", "art.before_arrival", "art.after_arrival")
+
+
+def copy_and_publish(state: StateDir, outcome: Outcome) -> Outcome:
+    bring_near(state.staging(7), outcome, place(state))
+    return publish(state.staging(7), outcome, place(state))
+
+
+def across(state: StateDir, outcome: Outcome) -> Outcome:
+    """Publish to another file system, as the engine does."""
+    arm("art.before_rename=err(EXDEV)")
+    with pytest.raises(Elsewhere):
+        publish(state.staging(7), outcome, place(state))
+    return copy_and_publish(state, outcome)
+
+
+def test_outputs_are_copied_where_they_cannot_be_renamed(state: StateDir) -> None:
+    done = across(state, staged(state))
+    assert files(place(state)("graph")) == {"saved_model.pb"}
+    assert files(place(state)("examples")) == {"0/data", "1/data"}
+    assert done.outputs["examples"][1].digest == "e1"
+    assert {p.name for p in state.artifacts.rglob("7")} == {"7"}
+    assert not list(state.artifacts.rglob(".*"))
+    assert not state.staging(7).exists()
+
+
+@pytest.mark.parametrize("point", COPYING)
+@pytest.mark.parametrize("hit", [1, 2])
+def test_nobody_sees_half_a_copy_and_after_a_crash_the_rest_is_copied(state: StateDir, point: str, hit: int) -> None:
+    outcome = staged(state)
+    arm(f"{point}=raise:{hit}; art.before_rename=err(EXDEV)")
+    with pytest.raises(FailpointHit):
+        copy_and_publish(state, outcome)
+    for output, whole in (("graph", {"saved_model.pb"}), ("examples", {"0/data", "1/data"})):
+        assert not place(state)(output).exists() or files(place(state)(output)) == whole
+    arm("art.before_rename=err(EXDEV)")
+    copy_and_publish(state, outcome)
+    assert files(place(state)("graph")) == {"saved_model.pb"}
+    assert files(place(state)("examples")) == {"0/data", "1/data"}
+
+
+@pytest.mark.parametrize("point", COPYING)
+@pytest.mark.parametrize("hit", [1, 2])
+def test_sweeping_after_a_crash_on_the_way_leaves_nothing(state: StateDir, point: str, hit: int) -> None:
+    outcome = staged(state)
+    arm(f"{point}=raise:{hit}; art.before_rename=err(EXDEV)")
+    with pytest.raises(FailpointHit):
+        copy_and_publish(state, outcome)
+    arm("remove.rename=err(EXDEV):1")
+    sweep(state, EXECUTION)
+    assert files(state.artifacts) == set()
+    assert not state.staging(7).exists()
+
+
+def test_removing_that_was_cut_short_on_another_file_system_is_done_at_the_next_start(state: StateDir) -> None:
+    (graph,) = publish(state.staging(7), staged(state), place(state)).outputs["graph"]
+    arm("remove.rename=err(EXDEV):1; gc.mid_tree=raise:1")
+    with pytest.raises(FailpointHit):
+        collect(state, graph)
+    arm("")
+    assert not Path(graph.uri).exists()
+    assert files(Path(graph.uri).parent) == {".7.gone/saved_model.pb"}
+    collect(state, graph)
+    assert not list(state.artifacts.rglob("*graph*/*"))
 
 
 @pytest.mark.parametrize("hit", [1, 2])

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from ctd.api.app import SocketServer, application
+from ctd.api.app import application
 from ctd.api.models import RequestsView, RequestView, StatusView, View
 from ctd.api.requests import RequestForm
+from ctd.api.server import SocketServer
 from ctd.api.unixsocket import Refused, get, listens, post
 from ctd.core.errors import CtdError, NotFound, NotPossible, StoreUnavailable
 

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,13 @@ from ctd.watching.watcher import Watcher
 PATIENCE = 60.0
 NEVER = timedelta(days=1)
 TAXI = frozenset({"taxi"})
+UNSHARE = ("unshare", "--user", "--map-root-user")
+
+
+def can_be_limited() -> bool:
+    script = "echo 100 > /proc/sys/user/max_inotify_watches"
+    command = [*UNSHARE, "sh", "-c", script]
+    return bool(shutil.which("unshare")) and subprocess.run(command, capture_output=True, check=False).returncode == 0
 
 
 class LeapingClock(SystemClock):
@@ -514,7 +522,10 @@ def test_a_root_with_more_folders_than_there_are_watches_is_polled_and_later_tri
         world.watcher.watch({str(small): frozenset({"small"}), str(root): TAXI})
         world.wait_for("taxi")
         world.wait_for("taxi")
-        assert "max_user_watches" in world.watcher.problems()[str(root)]
+        said = world.watcher.problems()[str(root)]
+        assert said.startswith(
+            "32 folders are watched, and ctd takes no more than 32 of the 40 that fs.inotify.max_user_watches allows"
+        )
         assert str(small) not in world.watcher.problems()
         assert any("max_user_watches" in str(getattr(record, "because", "")) for record in caplog.records)
         make(small / "a")
@@ -526,6 +537,23 @@ def test_a_root_with_more_folders_than_there_are_watches_is_polled_and_later_tri
         world.clock.ahead += 301
         world.watcher.check()
         assert world.watcher.problems() == {}
+
+
+@pytest.mark.skipif(not can_be_limited(), reason="needs a user namespace with a limit of its own")
+def test_what_the_kernel_refuses_is_told_with_the_limit_that_it_has(tmp_path: Path, root: Path) -> None:
+    """In a container the limit may be lowered while ctd runs, and be another than the machine's."""
+    for number in range(40):
+        (root / f"span-{number}").mkdir()
+    code = (
+        "import os, sys; from pathlib import Path; from ctd.watching.inotify import Inotify, Marks, identify\n"
+        "inotify = Inotify(Marks())\n"
+        "Path('/proc/sys/user/max_inotify_watches').write_text('20')\n"
+        "for folder in sorted(Path(sys.argv[1]).iterdir()):\n"
+        "    inotify.hold('p', str(folder), identify(str(folder)))\n"
+    )
+    command = [*UNSHARE, sys.executable, "-c", code, str(root)]
+    said = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60).stderr.splitlines()[-1]
+    assert "20 folders are watched, and the kernel refused another: user.max_inotify_watches allows 20" in said
 
 
 def test_a_root_that_outgrows_the_watches_while_watched_is_polled_from_then_on(tmp_path: Path, root: Path) -> None:

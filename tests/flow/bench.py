@@ -26,8 +26,9 @@ from ctd.daemon.views import Views
 from ctd.daemon.wanted import Wanted
 from ctd.engine.executor import ManualExecutor
 from ctd.engine.observe import Observer
+from ctd.engine.parts import Parts
 from ctd.engine.queue import DelayQueue
-from ctd.engine.reconcile import Parts, Reconciler
+from ctd.engine.reconcile import Reconciler
 from ctd.engine.recovery import next_epoch, recover
 from ctd.engine.slots import Limits
 from ctd.metadata.store import MemoryStore
@@ -57,6 +58,7 @@ class Store(MemoryStore):
 
     away: set[str] = field(default_factory=set)  # method names
     mute: set[str] = field(default_factory=set)
+    most_requests: int = 1_000_000  # before it is away for more
 
     def __post_init__(self) -> None:
         super().__init__()
@@ -72,7 +74,13 @@ class Store(MemoryStore):
 
     def record_request(self, request: OperatorRequest) -> OperatorRequest:
         self._there("record_request")
+        if len(list(self.requests())) >= self.most_requests:
+            raise StoreUnavailable("the store is away (record_request)", hint="wait")
         return super().record_request(request)
+
+    def forget_starts(self) -> None:
+        """Be as the store of a ctd that did not count them."""
+        self._starts = 0
 
     def _there(self, name: str) -> None:
         if name in self.away:
@@ -150,8 +158,10 @@ class Bench:
         self.observer = Observer(self.clock, self.looks.add)
         self.wanted = Wanted(self.root / "specs", self.root / "deploy_targets", self.root / "state")
         self.watcher = NoWatcher()
-        epoch = next_epoch(self.history)
-        parts = Parts(self.store, self.history, self.executor, self.observer, state, self.clock, epoch, self.limits)
+        self.epoch = next_epoch(self.store, self.history)
+        parts = Parts(
+            self.store, self.history, self.executor, self.observer, state, self.clock, self.epoch, self.limits
+        )
         self.reconciler = Reconciler(parts, lambda: self.wanted.targets)
         self.controller = Controller(self.wanted, self.reconciler, self.executor, self.watcher, self.looks, self.clock)
         return self
@@ -176,9 +186,12 @@ class Bench:
 
     def ask(self, verb: str, node: str = "", *, pipeline: str = "taxi", **said: Any) -> list[int]:
         """Someone asks the daemon for something; the numbers of what was recorded."""
-        inbox = Inbox(self.views(), self.reconciler.obey, self.controller.look, self.clock)
         form = RequestForm(**{"verb": verb, "pipeline": pipeline, "node": node, "reason": "so be it", **said})
-        return [request.request for request in inbox.take(form, "ana").requests]
+        return [request.request for request in self.inbox().take(form, "ana").requests]
+
+    def inbox(self) -> Inbox:
+        """What takes requests."""
+        return Inbox(self.views(), self.reconciler.obey, self.controller.look, self.clock)
 
     def views(self) -> Views:
         """What the daemon would answer."""
@@ -191,6 +204,7 @@ class Bench:
             strays=self.observer.strays,
             daemon=lambda: None,
             faults=lambda: self.controller.faults,
+            troubles=self.controller.troubles.now,
         )
 
     # How executions end.

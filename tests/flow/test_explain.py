@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctd.api.app import SocketServer, application
+from ctd.api.app import application
 from ctd.api.models import CauseView, View
+from ctd.api.server import SocketServer
 from ctd.api.unixsocket import listens
 from ctd.cli import render, render_explain
 from ctd.cli.answers import Daemon

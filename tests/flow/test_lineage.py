@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from ctd.api.app import SocketServer, application
+from ctd.api.app import application
 from ctd.api.lineage import LineageQuery, LineageView, ModelDiffView, ReachView, RetentionView
 from ctd.api.models import View
+from ctd.api.server import SocketServer
 from ctd.api.unixsocket import listens
 from ctd.cli import render_lineage
 from ctd.cli.answers import Daemon

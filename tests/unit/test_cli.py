@@ -471,10 +471,15 @@ def test_a_store_that_is_not_one_ends_with_a_message(ctd: Cli) -> None:
     ctd.pipeline("taxi")
     (ctd.root / "state").mkdir()
     (ctd.root / "state/metadata.sqlite").write_text("not a database")
-    said = ctd("status")
+    said = ctd("plan")
     assert said.code == 1
     assert said.err.startswith("ctd: ")
     assert "metadata.sqlite" in said.err
+    said = ctd("status")
+    assert (said.code, said.err) == (1, "")
+    assert said.out.startswith("TROUBLE: ")
+    assert "metadata.sqlite" in said.out
+    assert "No pipelines" not in said.out, "that is not known"
 
 
 def test_variables_say_what_flags_do_not(ctd: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import io
 import logging
+import os
+import resource
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -22,10 +26,13 @@ from ctd.api.models import (
     PlanView,
     ProblemView,
     StatusView,
+    TroubleView,
 )
 from ctd.cli import render, render_explain
-from ctd.cli.events import LineHandler, PlainLines, Sparse, TerminalHandler, line_of
-from ctd.observability import Event
+from ctd.cli.events import LineHandler, PlainLines, Sparse, TerminalHandler, handler, line_of
+from ctd.cli.status import exit_code
+from ctd.core.troubles import TroubleKind
+from ctd.observability import Event, lost_lines
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=timezone.utc)
 LONG = " ".join(["a reason that goes on and on"] * 6)
@@ -271,24 +278,102 @@ def test_a_terminal_has_one_line_of_progress_below_the_events() -> None:
     assert all(len(part) <= 60 for part in console.file.getvalue().split("\x1b[2K") if "steps" in part.splitlines()[0])
 
 
-def test_the_daemon_goes_on_when_nobody_reads_its_events(tmp_path: Path) -> None:
-    handler = LineHandler(PlainLines())
-    closed = (tmp_path / "pipe").open("w")
-    handler.setStream(_Broken(closed.fileno()))
-    handler.handle(record(Event.STARTED))
-    handler.handle(record(Event.STOPPING))
-    assert not isinstance(handler.stream, _Broken)
+def test_the_daemon_goes_on_in_silence_when_nobody_reads_its_events(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        handler = LineHandler(PlainLines())
+        handler.handle(record(Event.STARTED))
+        assert b"daemon started" in os.read(reader, 1000)
+        os.close(reader)
+        handler.handle(record(Event.STOPPING))
+        handler.handle(record(Event.STOPPING))
+    assert handler.catch_up() is None, "nobody is there to miss anything"
 
 
-class _Broken(io.StringIO):
-    """A pipe whose reader has left."""
+@pytest.mark.parametrize("form", ["plain", "json"])
+def test_a_full_disk_costs_lines_of_the_log_and_later_it_says_how_many(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    log, most = tmp_path / "log", resource.getrlimit(resource.RLIMIT_FSIZE)
+    with log.open("w") as stdout:
+        monkeypatch.setattr("sys.stdout", stdout)
+        logged = handler(form, render.console())
+        logged.handle(record(Event.STARTED))
+        whole = log.stat().st_size
+        resource.setrlimit(resource.RLIMIT_FSIZE, (whole + 10, most[1]))  # the next line ends in its middle
+        try:
+            for _ in range(3):
+                logged.handle(record(Event.STOPPING))
+            monkeypatch.setattr(logging.getLogger("ctd"), "handlers", [logged])
+            lost = lost_lines()
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, most)
+        assert lost is not None
+        assert (lost.count, lost.because) == (3, "File too large")
+        assert lost_lines() is None, "it caught up, although nothing happened"
+        logged.handle(record(Event.STARTED))
+    lines = log.read_text()[whole:].splitlines()
+    assert [len(line) for line in lines[:1]] == [10]
+    assert "log lines lost" in lines[1]
+    assert ("lost=3" if form == "plain" else '"lost": 3') in lines[1]
+    assert "daemon started" in lines[2]
+    assert len(lines) == 3
 
-    def __init__(self, fileno: int) -> None:
-        super().__init__()
-        self._fileno = fileno
 
-    def write(self, text: str) -> int:
-        raise BrokenPipeError
+def test_a_pipe_that_is_full_and_does_not_block_loses_lines_until_it_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with os.fdopen(writer, "w") as stdout, os.fdopen(reader, "rb", buffering=0) as source:
+        monkeypatch.setattr("sys.stdout", stdout)
+        logged = LineHandler(PlainLines())
+        filled = 0
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                filled += os.write(writer, bytes(4096))
+        logged.handle(record(Event.STARTED))
+        assert logged.lost is not None
+        while filled:
+            filled -= len(source.read(filled))
+        logged.handle(record(Event.STOPPING))
+        said = source.read(1000).decode().splitlines()
+    assert ["log lines lost" in said[0], "daemon stopping" in said[1], len(said)] == [True, True, 2]
 
-    def flush(self) -> None:
-        raise BrokenPipeError
+
+def test_a_terminal_is_given_up_only_when_it_has_gone() -> None:
+    class Terminal(io.StringIO):
+        fails: OSError | None = None
+
+        def write(self, text: str) -> int:
+            if self.fails:
+                raise self.fails
+            return super().write(text)
+
+    there = Terminal()
+    console = Console(file=there, force_terminal=True, width=60)
+    shown = TerminalHandler(console)
+    there.fails = OSError(errno.ENOSPC, "No space left on device")
+    shown.handle(record(Event.STARTED))
+    there.fails = None
+    shown.handle(record(Event.STOPPING))
+    assert "daemon stopping" in there.getvalue()
+    there.fails = OSError(errno.EIO, "Input/output error")
+    shown.handle(record(Event.STARTED))
+    assert console.quiet
+
+
+def test_trouble_stands_on_top_with_its_time_and_what_to_do() -> None:
+    trouble = TroubleView(
+        kind=TroubleKind.DISK_FULL,
+        place="/state",
+        because="0 bytes are free on its disk",
+        hint="Free space on it.",
+        since="2026-01-01T11:55:00+00:00",
+    )
+    well = pipeline().model_copy(update={"state": "as wanted", "problems": []})
+    view = StatusView(daemon=None, troubles=[trouble], pipelines=[well])
+    lines = shown(render.status(view, NOW, "no daemon"), 200)
+    said = "TROUBLE for 5m, since 2026-01-01 11:55:00 UTC: /state: disk full: 0 bytes are free on its disk"
+    assert [line.strip() for line in lines[:3]] == [said, "Free space on it.", "no daemon"]
+    assert exit_code(view) == 1
+    assert exit_code(StatusView(daemon=None, pipelines=[well])) == 0

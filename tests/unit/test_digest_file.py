@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
@@ -154,6 +155,21 @@ def test_a_place_that_cannot_be_written_to_is_done_without(tmp_path: Path, data:
     digests.close()
     assert digests.known(listed(data)) == digest
     assert (tmp_path / "digests").is_dir()
+
+
+def test_a_file_that_is_locked_for_a_while_is_used_again_later(tmp_path: Path, data: Path) -> None:
+    path, clock = tmp_path / "digests", ManualClock(LATER.now())
+    restarted(path).close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        digests = FileDigests(clock, DigestFile(path, clock))
+        digest = span_digest(listed(data), digests)
+        digests.save()
+        other.execute("ROLLBACK")
+    assert not restarted(path).known(listed(data)), "it could not be written"
+    clock.forward(minutes=1)
+    digests.save()
+    assert restarted(path).known(listed(data)) == digest, "and was not forgotten"
 
 
 WRITER = """

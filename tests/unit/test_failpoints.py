@@ -43,6 +43,19 @@ def test_a_point_with_a_number_fires_at_that_hit_only() -> None:
     fp("a")
 
 
+def test_an_error_with_a_file_lasts_as_long_as_the_file(tmp_path: Path) -> None:
+    fault = tmp_path / "fault"
+    arm(f"a=err(EMFILE,{fault})")
+    fp("a")
+    fault.touch()
+    for _ in range(3):
+        with pytest.raises(OSError, match="Too many open files") as raised:
+            fp("a")
+        assert raised.value.errno == errno.EMFILE
+    fault.unlink()
+    fp("a")
+
+
 def test_arming_again_starts_counting_again() -> None:
     arm("a=raise:2")
     fp("a")
@@ -106,7 +119,19 @@ def test_several_points_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["a", "a=", "a=explode", "a=err", "a=err(ENOSUCH)", "a=sleep", "a=sleep(x)", "a=kill:x", "a=hold"]
+    "text",
+    [
+        "a",
+        "a=",
+        "a=explode",
+        "a=err",
+        "a=err(ENOSUCH)",
+        "a=err(ENOSUCH,/tmp/fault)",
+        "a=sleep",
+        "a=sleep(x)",
+        "a=kill:x",
+        "a=hold",
+    ],
 )
 def test_what_is_not_a_failpoint_is_refused(text: str) -> None:
     with pytest.raises(SpecError, match="a"):

@@ -13,7 +13,7 @@ from ctd.core.errors import NotFound
 from ctd.core.history import History
 from ctd.core.spans import Span, span_of
 from ctd.core.timing import SystemClock
-from ctd.daemon.lifecycle import locked
+from ctd.daemon.lock import locked
 from ctd.daemon.offline import rehearse, supposing
 from ctd.engine.look import look
 from ctd.engine.observe import Observer

@@ -7,7 +7,15 @@ from datetime import timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ctd.core.errors import ComponentTimeout, Pace, StorageUnavailable, TargetUnavailable, TemporaryError, pace_of
+from ctd.core.errors import (
+    OF_THE_MACHINE,
+    ComponentTimeout,
+    Pace,
+    StorageUnavailable,
+    TargetUnavailable,
+    TemporaryError,
+    pace_of,
+)
 from ctd.core.executions import Failure
 from ctd.core.fingerprints import digest_of
 from ctd.core.timing import backoff
@@ -20,16 +28,18 @@ SEEDS = st.text(min_size=1)
 
 @given(PACES, SEEDS, st.integers(1, 10_000))
 def test_a_back_off_stays_within_its_bounds_and_is_always_the_same(pace: Pace, seed: str, attempt: int) -> None:
-    full = backoff(attempt, first=pace.first, most=pace.most)
-    once = backoff(attempt, first=pace.first, most=pace.most, seed=seed)
+    full = backoff(attempt, first=pace.first, most=pace.most, growth=pace.growth)
+    once = backoff(attempt, first=pace.first, most=pace.most, growth=pace.growth, seed=seed)
     assert full / 2 <= once <= full <= pace.most
-    assert once == backoff(attempt, first=pace.first, most=pace.most, seed=seed)
+    assert once == backoff(attempt, first=pace.first, most=pace.most, growth=pace.growth, seed=seed)
 
 
-@given(PACES, SEEDS, st.integers(1, 50))
+@given(PACES.filter(lambda pace: pace.growth >= 2), SEEDS, st.integers(1, 50))
 def test_a_back_off_never_shrinks_before_it_reaches_its_ceiling(pace: Pace, seed: str, attempt: int) -> None:
-    pauses = [backoff(n, first=pace.first, most=pace.most, seed=seed) for n in (attempt, attempt + 1)]
-    if backoff(attempt + 1, first=pace.first, most=timedelta.max) <= pace.most:
+    pauses = [
+        backoff(n, first=pace.first, most=pace.most, growth=pace.growth, seed=seed) for n in (attempt, attempt + 1)
+    ]
+    if backoff(attempt + 1, first=pace.first, most=timedelta.max, growth=pace.growth) <= pace.most:
         assert pauses == sorted(pauses)
 
 
@@ -46,7 +56,8 @@ def test_what_failed_together_comes_back_apart(attempt: int, salt: int) -> None:
 def test_the_errors_class_says_how_fast() -> None:
     assert pace_of("TargetUnavailable") == TargetUnavailable.pace != TemporaryError.pace
     assert pace_of("ComponentTimeout").first > pace_of("WorkerLost").first
-    assert pace_of("StorageUnavailable") == pace_of("of a component's own") == pace_of("") == TemporaryError.pace
+    assert pace_of("InputChanged") == pace_of("of a component's own") == pace_of("") == TemporaryError.pace
+    assert pace_of("StorageUnavailable") == pace_of("MachineUnavailable") == OF_THE_MACHINE
 
 
 def test_a_model_that_never_comes_to_a_result_in_its_server_is_not_tried_for_ever() -> None:
@@ -73,3 +84,20 @@ def test_a_plan_waits_as_long_as_the_class_says_and_says_the_same_twice() -> Non
     assert waits[0].until
     pace = ComponentTimeout.pace
     assert pace.first / 2 <= waits[0].until - failed.ended <= pace.first
+
+
+@given(SEEDS, st.integers(1, 600))
+def test_what_the_machine_refused_is_tried_again_within_a_tenth_of_the_time_that_it_lasted(
+    seed: str, lasted: int
+) -> None:
+    """A fault of a minute has healed ten seconds after its end, and one of an hour has cost few attempts."""
+    pace = OF_THE_MACHINE
+    passed, attempt = 0.0, 0
+    while passed < lasted:
+        attempt += 1
+        pause = backoff(attempt, first=pace.first, most=pace.most, growth=pace.growth, seed=seed).total_seconds()
+        passed += pause
+    assert pause <= 2 + lasted / 5
+    if lasted <= 60:
+        assert passed - lasted <= 9
+    assert attempt <= 70
