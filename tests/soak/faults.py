@@ -1,0 +1,385 @@
+"""Faults: each is a context that is entered when it strikes and left when it heals."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import resource
+import shutil
+import signal
+import socket
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timezone
+from pathlib import Path
+
+import psutil
+
+from tests.soak import disk
+from tests.soak.daemon import Supervisor, frozen
+from tests.soak.generator import Feed
+from tests.soak.history import History
+from tests.soak.project import MAIN, Project, Wanted, save
+from tests.soak.seen import Harm, Looker
+
+_CROWD = 400  # connections that say nothing
+_ERRORS = ("EIO", "EMFILE", "ENOSPC", "EROFS", "EACCES", "ENOMEM")
+_POINTS = (
+    *("art.before_rename", "art.after_rename", "store.before_commit", "artifact.look", "artifact.read"),
+    *("worker.before_exec", "worker.before_result", "push.copy_mid", "push.before_rename", "aside.before_note"),
+)
+
+
+@dataclass
+class Ground:
+    """What faults act on, and what is known of the harm done."""
+
+    project: Project
+    history: History
+    daemon: Supervisor
+    feed: Feed
+    looker: Looker
+    wanted: Wanted
+    harm: Harm = field(default_factory=Harm)
+    crashed: Callable[[], None] = lambda: None  # what is to be looked at when it was killed
+
+    def strike_place(self, place: Path) -> None:
+        self.harm = replace(self.harm, places=self.harm.places | {str(place)})
+        self.history.note("harmed", place=place)
+
+    def strike_version(self, number: int) -> None:
+        self.harm = replace(self.harm, versions=self.harm.versions | {number})
+        self.history.note("harmed", version=number)
+
+    def again(self, node: str) -> None:
+        self.harm = replace(self.harm, again=(*self.harm.again, (node, datetime.now(timezone.utc))))
+
+    def want(self, wanted: Wanted) -> None:
+        self.wanted = wanted
+        self.project.want(wanted)
+
+    def kill(self) -> None:
+        """As power would; what is left is looked at before anything is put right."""
+        self.daemon.kill()
+        self.crashed()
+
+
+Strike = Callable[[Ground, random.Random], AbstractContextManager[object]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A kind of fault. `told`: words of which status has to have one, with an exit code other than 0.
+
+    `mounts`: it needs the small disk, `bound`: a daemon that is bound by permissions.
+    """
+
+    strike: Strike
+    lasting: bool = False
+    told: tuple[str, ...] = ()
+    mounts: bool = False
+    bound: bool = False
+
+
+@contextlib.contextmanager
+def daemon_killed(ground: Ground, dice: random.Random) -> Iterator[None]:
+    time.sleep(dice.uniform(0, 2))
+    ground.kill()
+    time.sleep(dice.choice((0, 0, 0.5, 2)))
+    ground.daemon.start()
+    yield
+
+
+@contextlib.contextmanager
+def daemon_killed_twice(ground: Ground, dice: random.Random) -> Iterator[None]:
+    """The second time while it recovers from the first."""
+    for _ in range(2):
+        ground.kill()
+        ground.daemon.start()
+        time.sleep(dice.uniform(0.2, 1.5))
+    ground.kill()
+    ground.daemon.start()
+    yield
+
+
+@contextlib.contextmanager
+def daemon_stopped(ground: Ground, dice: random.Random) -> Iterator[None]:
+    ground.daemon.stop()
+    time.sleep(dice.uniform(0, 1))
+    ground.daemon.start()
+    yield
+
+
+@contextlib.contextmanager
+def daemon_frozen(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with frozen([psutil.Process(ground.daemon.pid)]):
+        yield
+
+
+@contextlib.contextmanager
+def workers_frozen(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with frozen(ground.daemon.tree()):
+        yield
+
+
+@contextlib.contextmanager
+def template_killed(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with contextlib.suppress(psutil.Error):
+        for child in psutil.Process(ground.daemon.pid).children():
+            child.send_signal(signal.SIGKILL)
+    yield
+
+
+@contextlib.contextmanager
+def worker_killed(ground: Ground, dice: random.Random) -> Iterator[None]:
+    """One of the processes that have an execution, or a process that it started."""
+    tree = ground.daemon.tree()
+    with contextlib.suppress(psutil.Error, IndexError):
+        dice.choice(tree[1:]).send_signal(signal.SIGKILL)
+    yield
+
+
+@contextlib.contextmanager
+def disk_full(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with disk.full(ground.project.disk):
+        yield
+
+
+@contextlib.contextmanager
+def disk_full_at_start(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with disk.full(ground.project.disk):
+        ground.kill()
+        ground.daemon.start()
+        yield
+
+
+@contextlib.contextmanager
+def inodes_out(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with disk.without_inodes(ground.project.disk):
+        yield
+
+
+@contextlib.contextmanager
+def descriptors_out(ground: Ground, dice: random.Random) -> Iterator[None]:
+    pid = ground.daemon.pid
+    limits = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (dice.choice((5, 20)), limits[1]))
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            resource.prlimit(pid, resource.RLIMIT_NOFILE, limits)
+
+
+def closed(folder: Callable[[Project], Path]) -> Strike:
+    """A folder that nobody may enter."""
+
+    @contextlib.contextmanager
+    def strike(ground: Ground, _dice: random.Random) -> Iterator[None]:
+        place = folder(ground.project)
+        mode = place.stat().st_mode & 0o7777
+        place.chmod(0)
+        try:
+            yield
+        finally:
+            place.chmod(mode)
+
+    return strike
+
+
+@contextlib.contextmanager
+def _store_held(ground: Ground) -> Iterator[None]:
+    with contextlib.closing(sqlite3.connect(ground.project.store, isolation_level=None, timeout=30)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        yield
+        other.execute("ROLLBACK")
+
+
+@contextlib.contextmanager
+def store_locked(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with _store_held(ground):
+        yield
+
+
+@contextlib.contextmanager
+def store_locked_at_start(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    ground.kill()
+    with _store_held(ground):
+        ground.daemon.start()
+        yield
+
+
+@contextlib.contextmanager
+def store_read_only_at_start(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    ground.kill()
+    files = [p for p in ground.project.state.glob("metadata.sqlite*") if p.is_file()]
+    for file in files:
+        file.chmod(0o444)
+    try:
+        ground.daemon.start()
+        yield
+    finally:
+        for file in (p for p in ground.project.state.glob("metadata.sqlite*") if p.is_file()):
+            file.chmod(0o644)
+
+
+@contextlib.contextmanager
+def system_calls_fail(ground: Ground, dice: random.Random) -> Iterator[None]:
+    """At one place of the daemon or its workers, every time, with one error."""
+    point, error = dice.choice(_POINTS), dice.choice(_ERRORS)
+    ground.kill()
+    ground.daemon.environ = {"CTD_TEST": "1", "CTD_FAILPOINTS": f"{point}=err({error})"}
+    ground.daemon.start()
+    try:
+        yield
+    finally:
+        ground.daemon.environ = {}
+        ground.kill()
+        ground.daemon.start()
+
+
+@contextlib.contextmanager
+def idle_connections(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    """As many as a broken script leaves open."""
+    before = ground.project.log.stat().st_size
+    with contextlib.ExitStack() as stack:
+        for _ in range(_CROWD):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.settimeout(0.2)
+            with contextlib.suppress(OSError):
+                client.connect(str(ground.project.state / "ctd.sock"))
+        yield
+    grown = (ground.project.log.stat().st_size - before) / 1e6
+    if grown > 5:
+        ground.history.violated("I12", f"{_CROWD} idle connections made the log grow by {grown:.0f} MB")
+
+
+@contextlib.contextmanager
+def lock_removed(ground: Ground, dice: random.Random) -> Iterator[None]:
+    """Somebody tidies up, and somebody starts another daemon: one of the two has to leave."""
+    (ground.project.state / "lock").unlink(missing_ok=True)
+    time.sleep(dice.choice((0, 2)))
+    ground.daemon.another()
+    ground.daemon.settle_on(30)
+    yield
+
+
+@contextlib.contextmanager
+def digests_removed(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    for file in ground.project.state.glob("digests.sqlite*"):
+        file.unlink(missing_ok=True)
+    yield
+
+
+@contextlib.contextmanager
+def span_spoilt(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    with ground.feed.spoilt():
+        yield
+
+
+@contextlib.contextmanager
+def spec_invalid(ground: Ground, dice: random.Random) -> Iterator[None]:
+    good = ground.project.spec.read_text()
+    bad = dice.choice((good[: len(good) // 2] + "\n  ]", good.replace("kind: trainer", "kind: trainor"), "", "{" * 60))
+    save(ground.project.spec, bad)
+    try:
+        yield
+    finally:
+        ground.project.want(ground.wanted)
+
+
+@contextlib.contextmanager
+def spec_refuses(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    """Limits that no model reaches."""
+    ground.project.want(replace(ground.wanted, at_most=1e-9))
+    try:
+        yield
+    finally:
+        ground.project.want(ground.wanted)
+
+
+@contextlib.contextmanager
+def spec_edited(ground: Ground, dice: random.Random) -> Iterator[None]:
+    ground.want(replace(ground.wanted, window=dice.choice((2, 3))))
+    yield
+
+
+@contextlib.contextmanager
+def module_edited(ground: Ground, dice: random.Random) -> Iterator[None]:
+    ground.want(replace(ground.wanted, factor=dice.choice((1.0, 1.1, 1.2))))
+    yield
+
+
+@contextlib.contextmanager
+def paused(ground: Ground, dice: random.Random) -> Iterator[None]:
+    node = dice.choice(("trainer", "transform", "pusher"))
+    taken = ground.daemon.request("pause", MAIN, node, "--reason", "soak")
+    yield
+    if taken:
+        ground.daemon.insist("resume", MAIN, node, "--reason", "soak")
+
+
+@contextlib.contextmanager
+def done_again(ground: Ground, dice: random.Random) -> Iterator[None]:
+    node = dice.choice(("transform", "trainer", "evaluator", "statistics"))
+    ground.again(node)
+    ground.daemon.request("run-now", MAIN, node, "--again", "--reason", "soak")
+    ground.again(node)
+    yield
+
+
+@contextlib.contextmanager
+def training_cancelled(ground: Ground, _dice: random.Random) -> Iterator[None]:
+    ground.daemon.request("cancel", MAIN, "trainer", "--reason", "soak")
+    yield
+
+
+def _state(name: str) -> Callable[[Project], Path]:
+    return lambda project: project.state / name
+
+
+_SPACE, _LOCK, _RIGHTS = ("space", "inode"), ("lock",), ("permission", "denied", "read-only", "readonly", "read only")
+
+FAULTS: dict[str, Fault] = {
+    "daemon killed": Fault(daemon_killed),
+    "daemon killed again": Fault(daemon_killed),  # the commonest of all days
+    "daemon killed in a row": Fault(daemon_killed_twice),
+    "daemon stopped": Fault(daemon_stopped),
+    "daemon frozen": Fault(daemon_frozen, lasting=True),
+    "workers frozen": Fault(workers_frozen, lasting=True),
+    "template killed": Fault(template_killed),
+    "worker killed": Fault(worker_killed),
+    "disk full": Fault(disk_full, lasting=True, told=_SPACE, mounts=True),
+    "disk full at start": Fault(disk_full_at_start, lasting=True, told=_SPACE, mounts=True),
+    "inodes out": Fault(inodes_out, lasting=True, told=_SPACE, mounts=True),
+    "descriptors out": Fault(descriptors_out, lasting=True),
+    "staging closed": Fault(closed(_state("staging")), lasting=True, told=_RIGHTS, bound=True),
+    "logs closed": Fault(closed(_state("logs")), lasting=True, told=_RIGHTS, bound=True),
+    "artifacts closed": Fault(closed(_state("artifacts")), lasting=True, told=_RIGHTS, bound=True),
+    "target closed": Fault(closed(lambda p: p.versions), lasting=True, told=_RIGHTS, bound=True),
+    "store locked": Fault(store_locked, lasting=True, told=_LOCK),
+    "store locked at start": Fault(store_locked_at_start, lasting=True, told=_LOCK),
+    "store read-only at start": Fault(store_read_only_at_start, lasting=True, told=_RIGHTS, bound=True),
+    "system calls fail": Fault(system_calls_fail, lasting=True),
+    "idle connections": Fault(idle_connections, lasting=True),
+    "lock removed": Fault(lock_removed),
+    "digests removed": Fault(digests_removed),
+    "span spoilt": Fault(span_spoilt, lasting=True, told=("trips.csv",)),
+    "spec invalid": Fault(spec_invalid, lasting=True, told=("main.yaml",)),
+    "spec refuses": Fault(spec_refuses, lasting=True),
+    "spec edited": Fault(spec_edited),
+    "module edited": Fault(module_edited),
+    "paused": Fault(paused, lasting=True),
+    "done again": Fault(done_again),
+    "training cancelled": Fault(training_cancelled),
+}
+
+
+def remove(place: Path) -> None:
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)
