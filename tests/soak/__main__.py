@@ -129,7 +129,7 @@ def _report(seed: int, history: History) -> None:
             lines.append(f"{name}: {least:.1f} to {most:.1f}, median {middle:.1f}, of {len(values)}")
         else:
             lines.append(f"{name}: {values[0]:.0f}")
-    for line in [*lines, *(f"VIOLATION {said}" for said in history.violations)]:
+    for line in [*lines, *(f"VIOLATION {said}" for said in history.samples())]:
         print(f"    {line}", flush=True)  # noqa: T201
     print(f"    history: {history.path}", flush=True)  # noqa: T201
 

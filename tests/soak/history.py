@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
+
+_SAMPLES = 3
+_NUMBER = re.compile(r"\d+")
 
 
 class History:
@@ -40,7 +44,19 @@ class History:
         if said not in self.violations:
             self.violations.append(said)
             self.note("violation", rule=rule, because=because)
-            self.tell(f"VIOLATION {said}")
+            if said in self.samples():
+                self.tell(f"VIOLATION {said}")
+
+    def samples(self) -> list[str]:
+        """A few violations of every sort: what differs in numbers only is one sort."""
+        sorts: dict[str, int] = {}
+        found = []
+        for said in self.violations:
+            sort = _NUMBER.sub("", said)
+            sorts[sort] = sorts.get(sort, 0) + 1
+            if sorts[sort] <= _SAMPLES:
+                found.append(said)
+        return found
 
     def measured(self, name: str, value: float) -> None:
         """One more value of a figure that the report shows."""
