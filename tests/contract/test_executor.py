@@ -31,7 +31,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def forking(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"], fork_reply=timedelta(seconds=2)))
+    made = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"]))
     yield made
     made.executor.stop(hurry=True)
 
@@ -385,11 +385,13 @@ def test_workers_of_a_template_that_dies_are_lost_and_the_next_start_fresh(forki
     assert int(parent) == os.getpid()
 
 
-def test_a_template_that_does_not_answer_is_given_up(forking: Bench) -> None:
-    forking.progress(forking.start("sleeps"))
-    os.kill(template_pid(forking), signal.SIGSTOP)
-    assert forking.run("nothing").state is State.SUCCEEDED
-    assert forking.ended(1).state is State.FAILED
+def test_a_template_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"], fork_reply=timedelta(seconds=5)))
+    bench.progress(bench.start("sleeps"))
+    os.kill(template_pid(bench), signal.SIGSTOP)
+    assert bench.run("nothing").state is State.SUCCEEDED
+    assert bench.ended(1).state is State.FAILED
+    bench.executor.stop(hurry=True)
 
 
 def test_a_template_that_cannot_be_imported_leaves_fresh_processes(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.soak.faults import Fault, Ground
 from tests.soak.invariants import CALM, CRASHED, REST, Invariant, broken
 from tests.soak.schedule import Act, Pace, Round
 from tests.soak.seen import Seen, sizes
-from tests.soak.tempo import Tempo, pace, starved, trained, unjudged
+from tests.soak.tempo import Tempo, pace, starved, trained, unjudged, unserved
 
 _GLANCE = 0.2  # seconds between two looks at processes
 _LOOK = 3.0  # between two looks at everything
@@ -60,6 +60,8 @@ class Campaign:
             ground.history.violated("I10", f"not at rest {6 * self._patience:.0f} s after the feed ended: {told}")
         ground.history.measured("seconds to rest after the feed ended", time.monotonic() - began)
         self._hold(REST)
+        for said in unserved(ground.daemon.ask("/plan/main") or {}, self._look(), self._there()):
+            ground.history.violated("I11", said)
         ground.daemon.stop()
         if not self._until(lambda: not ground.daemon.alive(), self._patience, tend=False):
             ground.history.violated("I7", f"{', '.join(ground.daemon.left())} outlived the daemon")
@@ -183,7 +185,8 @@ class Campaign:
             self._ground.history.note("could not look", because=str(error))
 
     def _look(self) -> Seen:
-        ground, read_until = self._ground, time.monotonic() - self._patience
+        ground = self._ground
+        read_until = time.monotonic() - (0 if ground.feed.ended else self._patience)
         spans = frozenset((f.number, f.version) for f in ground.feed.complete() if f.since < read_until)
         return ground.looker.look(ground.daemon.alive(), ground.harm, spans)
 

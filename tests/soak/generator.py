@@ -53,6 +53,10 @@ class Feed:
         for number in self._kept_back:
             self._put(number, 1)
 
+    @property
+    def ended(self) -> bool:
+        return self._stop.is_set()
+
     def complete(self) -> tuple[Fed, ...]:
         """The newest version of every span that is there."""
         with self._lock:

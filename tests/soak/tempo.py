@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from ctd.core.executions import Execution, State
+from tests.soak.seen import Seen
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,20 @@ def unjudged(executions: Sequence[Execution], since: datetime, until: datetime, 
         newer = any(t.at < other.at <= t.at + tempo.judging for other in models)
         if since <= t.at and t.at + tempo.judging <= until and t.model not in judged and not newer:
             yield f"model {t.model} was not judged within {tempo.judging.total_seconds():.0f} s; no newer one was there"
+
+
+def unserved(plan: Mapping[str, Any], seen: Seen, there: Sequence[int]) -> Iterator[str]:
+    """At rest: the model that the plan comes to is the one on the target."""
+    chosen = {d["node"]: d["execution"] for d in plan.get("decisions", ()) if d["action"] == "reuse"}
+    made = {e.id: [a.digest for a in e.output("model")] for e in seen.executions}
+    models = {a.id: a.digest for a in seen.artifacts().values()}
+    pushed = {e.id: (version, models.get(model)) for e, version, model in seen.pushes()}
+    wanted = made.get(chosen.get("trainer", 0), [])
+    version, model = pushed.get(chosen.get("pusher", 0), (0, None))
+    if not wanted or model not in wanted:
+        yield f"at rest version {version} is served, and the plan has the model of execution {chosen.get('trainer')}"
+    elif version != max(there, default=0):
+        yield f"at rest version {version} should be served, and {max(there, default='none')} is"
 
 
 def pace(executions: Sequence[Execution], since: datetime, until: datetime) -> tuple[int, int]:

@@ -14,7 +14,7 @@ from ctd.core.executions import Execution, State
 from tests.soak.invariants import CALM, REST, broken
 from tests.soak.schedule import schedule
 from tests.soak.seen import Harm, Seen
-from tests.soak.tempo import Tempo, starved, unjudged
+from tests.soak.tempo import Tempo, starved, unjudged, unserved
 
 START = datetime(2024, 3, 1, tzinfo=timezone.utc)
 T = ArtifactType
@@ -167,6 +167,17 @@ def test_a_model_is_judged_or_passed_over_by_a_newer_one() -> None:
     assert list(unjudged(models, at(-1), at(100), tempo)) == []
     trained = [e for e in models if e.node == "trainer"]
     assert [said.split()[1] for said in unjudged(trained, at(-1), at(100), tempo)] == ["30"]
+
+
+def test_at_rest_the_model_of_the_plan_is_served() -> None:
+    def plan(trainer: int) -> dict[str, Any]:
+        chosen = {"trainer": trainer, "pusher": 23}
+        return {"decisions": [{"node": n, "action": "reuse", "execution": e} for n, e in chosen.items()]}
+
+    assert list(unserved(plan(20), healthy(), [1, 2])) == []
+    assert list(unserved(plan(10), healthy(), [1, 2])), "the plan has another model"
+    assert list(unserved(plan(20), healthy(), [1])), "its version is gone"
+    assert list(unserved({}, healthy(), [1, 2])), "nobody says what the plan is"
 
 
 def test_a_schedule_is_the_same_by_the_same_seed_and_deals_every_fault() -> None:
