@@ -49,6 +49,7 @@ class _Input:
     rule: CompleteRule
     lister: SpanLister | SplitLister
     strays: tuple[str, ...] = ()
+    backlog: frozenset[int] | None = None  # the spans that it saw first; None until it could look
     facts: dict[str, tuple[ObservedSpan, SpanFact]] = field(default_factory=dict)
 
 
@@ -86,10 +87,12 @@ class Observer:
     def observe(self, spec: PipelineSpec, targets: Mapping[str, AnyTarget], history: History) -> World:
         """The world as it matters to one pipeline."""
         self._left = _AT_ONCE
+        spans = {name: self._spans(spec.name, name, node, history) for name, node in spec.inputs.items()}
         world = World(
             now=self._clock.now(),
             history=history,
-            spans={name: self._spans(spec.name, name, node, history) for name, node in spec.inputs.items()},
+            spans=spans,
+            backlog={name: self._inputs[spec.name, name].backlog or frozenset() for name in spans},
             code={path: self._code.read(path) for path in spec.modules},
             files={path: self._file(path, code=path in spec.code_deps) for path in spec.files},
             fires={name: self._fire(*cron) for name in spec.nodes if (cron := cron_of(spec, name))},
@@ -134,6 +137,8 @@ class Observer:
             self._inputs[pipeline, name] = seen
         listing = seen.lister.scan()
         seen.strays, spans = listing.strays, listing.spans
+        if seen.backlog is None and not listing.problem:
+            seen.backlog = frozenset(found.span.number for found in spans)
         before, seen.facts = seen.facts, {}
         facts: dict[Span, SpanFact] = {}
         changed = []

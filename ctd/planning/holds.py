@@ -13,7 +13,7 @@ from ctd.core.requests import OperatorRequest, Verb
 from ctd.planning import canaries
 from ctd.planning.asked import paused
 from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Subject, Wait
-from ctd.planning.effects import pushed_by
+from ctd.planning.effects import damaged, pushed_by
 from ctd.planning.lineage import pushed_model
 from ctd.planning.world import TargetFact, World
 from ctd.specs.pipeline import WiredPiece
@@ -62,6 +62,17 @@ def hold(pipeline: str, wired: WiredPiece, candidate: Artifact | None, world: Wo
     if held is None and candidate is not None:
         return _refuted(pipeline, wired, candidate, world.history)
     return held
+
+
+def repair(pipeline: str, wired: WiredPiece, because: str, world: World) -> Hold | None:
+    """The live version, if its target has lost it while no newer model can be pushed: a repair waits for nothing.
+
+    Of a version on trial the watch over it sees what is wrong.
+    """
+    push = next(pushes_to(world.history, pipeline, world.targets[wired.piece.target]), None)
+    if push is None or canaries.on_trial(push, world.history) or not damaged(push, world):
+        return None
+    return Hold(push, because)
 
 
 def inputs_of(held: Hold, wired: WiredPiece, now: Artifacts, world: World) -> Artifacts:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.artifacts import Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
 from ctd.core.spans import Span
 from ctd.planning import canaries
@@ -14,13 +14,16 @@ from ctd.planning.arrivals import late, silence, silent_from
 from ctd.planning.asked import permitted
 from ctd.planning.backfills import Backfills, invited, unread
 from ctd.planning.changes import kept, revision, unless_new_version
+from ctd.planning.coalescing import Coalescing, begins, waits
 from ctd.planning.decide import Wanted, decide
 from ctd.planning.decided import Decided, Held, outputs_of
 from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
-from ctd.planning.holds import hold, inputs_of
+from ctd.planning.holds import hold, inputs_of, repair
+from ctd.planning.judging import Judging, model_key
 from ctd.planning.reasons import span_key, spans_key
-from ctd.planning.resolve import Resolver, joined, spans_of
+from ctd.planning.resolve import Inputs, Resolver, gather, spans_of
+from ctd.planning.results import Results
 from ctd.planning.supersede import unless_running
 from ctd.planning.times import in_time
 from ctd.planning.world import SpanFact, SpansFact, World
@@ -36,14 +39,15 @@ def plan(spec: PipelineSpec, world: World) -> Plan:
 _ANY = 0  # for pieces that do not run per span
 
 
-@dataclass(frozen=True)
-class _Inputs:
-    """All inputs of one piece of work, and what was left out of them."""
-
-    artifacts: Artifacts
-    note: str
-    stuck: bool
-    left_out: tuple[LeftOut, ...]
+def _tells(decision: Decision) -> bool:
+    """Whether there is something to do about work, or something was done about it that did not succeed."""
+    match decision:
+        case Run() | Blocked():
+            return True
+        case Wait():
+            return decision.running or decision.queued or bool(decision.until or decision.supersedes)
+        case _:
+            return False
 
 
 class _Planner:
@@ -61,6 +65,9 @@ class _Planner:
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
         self.resolver = Resolver(spec.name, self.decided, world, work, denied)
+        results = Results(self.resolver, self._identity)
+        self.judging = Judging(results)
+        self.coalescing = Coalescing(results)
 
     def plan(self) -> Plan:
         decisions: list[Decision] = []
@@ -225,9 +232,37 @@ class _Planner:
         if problem:
             return problem
         inputs = self._inputs(wired, span)
-        return self._push(wired, inputs) if wired.piece.target else self._on(wired, inputs, span)
+        if wired.piece.target:
+            ready = self.judging.inputs(wired) if isinstance(inputs, Held) else None
+            return self._push(wired, ready or inputs)
+        decision = self._on(wired, inputs, span)
+        return self._on_what_is_ready(wired, inputs, decision, span) or decision
 
-    def _push(self, wired: WiredPiece, inputs: _Inputs | Held) -> Decision:
+    def _on_what_is_ready(
+        self, wired: WiredPiece, inputs: Inputs | Held, decision: Decision, span: int | None
+    ) -> Decision | None:
+        """What else to do than what was decided: a model to judge, or data to work on, while more is on its way."""
+        if model_key(wired) and (isinstance(inputs, Held) or begins(decision)):
+            ready = self.judging.inputs(wired)
+            judged = self._on(wired, ready, span) if ready else None
+            if judged and _tells(judged):
+                self.left_out.pop(decision.subject, None)
+                return judged
+        if not isinstance(inputs, Held) or inputs.refused:
+            return None
+        ready = self.coalescing.inputs(wired, span)
+        run = self._wanted_on(wired, ready, span) if ready else None
+        if ready is None or not isinstance(run, Run):
+            return run if run and _tells(run) and not isinstance(run, Blocked) else None
+        due = self.coalescing.in_time(self.spec.node(wired.node), wired, run, span)
+        if due is None:
+            return None
+        if due > self.world.now:
+            return replace(waits(inputs, run, due), subject=decision.subject)
+        self.left_out.pop(decision.subject, None)
+        return self._on(wired, ready, span)
+
+    def _push(self, wired: WiredPiece, inputs: Inputs | Held) -> Decision:
         """The newest model goes to the target, unless it is to have another one."""
         now = {} if isinstance(inputs, Held) else inputs.artifacts
         newest = (a for taken in now.values() for a in taken if a.type is ArtifactType.MODEL)
@@ -239,18 +274,18 @@ class _Planner:
         )
         self.alerts += [found for found in alerts if found]
         held = hold(self.spec.name, wired, candidate, self.world)
+        if held is None and isinstance(inputs, Held):
+            held = repair(self.spec.name, wired, inputs.because, self.world)
         self.targets[wired.piece.target] = said if held is None else replace(said, hold=held.because)
         if isinstance(held, Blocked):
             return held
         if held is None:
             return canaries.in_turn(self.spec.name, wired, self._on(wired, inputs, None), self.world)
         artifacts = inputs_of(held, wired, now, self.world)
-        decision = held.over(
-            self._wanted_on(wired, _Inputs(artifacts, "", False, ()), None), self.spec.name, self.world
-        )
+        decision = held.over(self._wanted_on(wired, Inputs(artifacts, "", False, ()), None), self.spec.name, self.world)
         return decision if held.untried else canaries.in_turn(self.spec.name, wired, decision, self.world)
 
-    def _on(self, wired: WiredPiece, inputs: _Inputs | Held, span: int | None) -> Decision:
+    def _on(self, wired: WiredPiece, inputs: Inputs | Held, span: int | None) -> Decision:
         """What to do about a piece of work that has these inputs."""
         subject = Subject(wired.node, wired.piece.name, self._key(wired, span, inputs))
         if inputs.left_out:
@@ -265,7 +300,7 @@ class _Planner:
         run = replace(decision, left_out=inputs.left_out)
         return unless_running(run, self._permitted(self._timely(wired, run, span), wired, span), self.world)
 
-    def _wanted_on(self, wired: WiredPiece, inputs: _Inputs, span: int | None) -> Decision:
+    def _wanted_on(self, wired: WiredPiece, inputs: Inputs, span: int | None) -> Decision:
         node = self.spec.node(wired.node)
         return decide(
             Wanted(
@@ -330,24 +365,8 @@ class _Planner:
                 return Blocked(subject, because, f"Declare it in the targets folder (declared: {there}).")
         return None
 
-    def _inputs(self, wired: WiredPiece, span: int | None) -> _Inputs | Held:
-        artifacts: dict[str, tuple[Artifact, ...]] = {}
-        notes: list[str] = []
-        left_out: list[LeftOut] = []
-        stuck = False
-        for key in wired.sources:
-            taken = self.resolver.take(wired, key, _ANY if span is None else span)
-            if isinstance(taken, Held):
-                if wired.piece.takes[key].optional and not wired.piece.takes[key].triggers:
-                    continue
-                return taken
-            if taken.artifacts:
-                artifacts[key] = taken.artifacts
-            if wired.piece.takes[key].triggers:
-                notes.append(taken.note)
-                left_out += taken.left_out
-                stuck = stuck or taken.stuck
-        return _Inputs(artifacts, joined(notes), stuck, tuple(dict.fromkeys(left_out)))
+    def _inputs(self, wired: WiredPiece, span: int | None) -> Inputs | Held:
+        return gather(wired, lambda key: self.resolver.take(wired, key, _ANY if span is None else span))
 
     def _identity(self, wired: WiredPiece) -> dict[str, Any]:
         kind = self.spec.node(wired.node).kind
@@ -373,7 +392,7 @@ class _Planner:
         }
         return self._identity(wired) | {"inputs": inputs}
 
-    def _key(self, wired: WiredPiece, span: int | None, inputs: _Inputs | Held | None) -> str:
+    def _key(self, wired: WiredPiece, span: int | None, inputs: Inputs | Held | None) -> str:
         piece = wired.piece
         if span is not None:
             return self._fan(wired)[span].subject.key

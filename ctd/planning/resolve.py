@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.executions import LeftOut
 from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
 from ctd.planning.asked import accepted
 from ctd.planning.decided import Decided, Held, Status, Taken, held, outputs_of, status_of
@@ -13,6 +14,37 @@ from ctd.planning.decisions import Decision, Wait
 from ctd.planning.windows import Admission, Gate, admit, choose, complete, window
 from ctd.planning.world import World
 from ctd.specs.pipeline import Source, WiredPiece
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """All inputs of one piece of work, and what was left out of them."""
+
+    artifacts: Artifacts
+    note: str
+    stuck: bool
+    left_out: tuple[LeftOut, ...]
+
+
+def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | Held:
+    """Take every wired input; Held for the first that is not there and is needed."""
+    artifacts: dict[str, tuple[Artifact, ...]] = {}
+    notes: list[str] = []
+    left_out: list[LeftOut] = []
+    stuck = False
+    for key in wired.sources:
+        taken, wanted = take(key), wired.piece.takes[key]
+        if isinstance(taken, Held):
+            if wanted.optional and not wanted.triggers:
+                continue
+            return taken
+        if taken.artifacts:
+            artifacts[key] = taken.artifacts
+        if wanted.triggers:
+            notes.append(taken.note)
+            left_out += taken.left_out
+            stuck = stuck or taken.stuck
+    return Inputs(artifacts, joined(notes), stuck, tuple(dict.fromkeys(left_out)))
 
 
 @dataclass(frozen=True)
@@ -25,8 +57,11 @@ class Resolver:
     work: Mapping[tuple[str, str], WiredPiece]
     denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
 
-    def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
-        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span."""
+    def take(self, wired: WiredPiece, key: str, span: int, *, at_once: bool = False) -> Taken | Held:
+        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span.
+
+        `at_once` takes the spans that are there, and leaves out those that are on their way.
+        """
         take, source = wired.piece.takes[key], wired.sources[key]
         match take.select:
             case EachSpan():
@@ -36,13 +71,13 @@ class Resolver:
             case Alongside():
                 return self._alongside(wired, key, span)
             case LatestBlessed():
-                return self._blessed(wired, source)
+                return self.blessed(self._candidate(wired))
             case LastMade():
                 return self._last_made(source)
             case Latest():
-                return self._latest(wired, key)
+                return self._latest(wired, key, at_once)
             case _:
-                return self._window(wired, key, take.select)
+                return self._window(wired, key, take.select, at_once)
 
     def _single(self, source: Source, decision: Decision) -> Taken | Held:
         status = status_of(decision)
@@ -75,7 +110,7 @@ class Resolver:
         # Out of sight is not gone; but where nothing ever came from there is nothing to lose sight of.
         if fact and fact.problem and self.world.history.latest_success(self.pipeline, root, ""):
             return Held(f"{root}: {fact.problem}", stuck=True)
-        decisions, gates = self.decided.by_span[source.node, source.piece], tuple(self._gates(wired, key))
+        decisions, gates = self.decided.by_span[source.node, source.piece], tuple(self.gates(wired, key))
         denied = self.denied.get(root, frozenset())
         notes: list[str] = []
         for number in sorted((n for n in decisions if n <= span and n not in denied), reverse=True):
@@ -91,8 +126,8 @@ class Resolver:
         """The node that reads the spans of which a source makes something; empty if it makes nothing of spans."""
         return self.work[source.node, source.piece].root or ""
 
-    def _blessed(self, wired: WiredPiece, source: Source) -> Taken:
-        candidate = self._candidate(wired)
+    def blessed(self, candidate: int | None) -> Taken:
+        """The newest blessed model; of those older than the candidate, where there is one."""
         for model in self.world.history.blessed_models(self.pipeline):
             if (candidate is None or model.id < candidate) and model.uri not in self.world.missing:
                 return Taken((model,))
@@ -117,10 +152,10 @@ class Resolver:
                 return artifacts[0].id if artifacts else None
         return None
 
-    def _latest(self, wired: WiredPiece, key: str) -> Taken | Held:
+    def _latest(self, wired: WiredPiece, key: str, at_once: bool) -> Taken | Held:
         take, source = wired.piece.takes[key], wired.sources[key]
         if (source.node, source.piece) in self.decided.by_span:
-            return self._window(wired, key, Newest(1))
+            return self._window(wired, key, Newest(1), at_once)
         taken = self._single(source, self.decided.single[source.node, source.piece])
         if take.must_be_blessed and isinstance(taken, Taken):
             refused = [a for a in taken.artifacts if not a.blessed]
@@ -139,27 +174,24 @@ class Resolver:
         mine, judged = (self.world.history.artifact(i) if isinstance(i, int) else None for i in (model, named))
         return mine is not None and judged is not None and mine.digest == judged.digest
 
-    def _window(self, wired: WiredPiece, key: str, select: Window) -> Taken | Held:
-        source, patient = wired.sources[key], wired.piece.takes[key].triggers
+    def _window(self, wired: WiredPiece, key: str, select: Window, at_once: bool) -> Taken | Held:
+        source, patient = wired.sources[key], wired.piece.takes[key].triggers and not at_once
         place = (source.node, source.piece)
         if place not in self.decided.by_span:
             taken = self._single(source, self.decided.single[place])
             if isinstance(taken, Held):
                 return taken
-            chosen = choose(select, taken.artifacts)
-            numbers = {a.span or 0 for a in taken.artifacts}
-            kept = Taken(chosen, taken.note, taken.stuck)
-            return complete(select, kept, [a.span or 0 for a in chosen], lambda n: n in numbers)
+            return of_made(select, taken)
         decisions = self.decided.by_span[place]
         root = self.root_of(source)
         if not decisions and root in self.decided.problems:
             return Held(f"{root}: {self.decided.problems[root]}")
         denied = dict.fromkeys(self.denied.get(root, ()), "")  # the spec says so: no news
         shut_out = {**self.decided.late.get(root, {}), **denied}
-        gates = self._gates(wired, key)
+        gates = self.gates(wired, key)
         return window(select, decisions, source.output, gates, shut_out, patient=patient)
 
-    def _gates(self, wired: WiredPiece, key: str) -> Iterator[Gate]:
+    def gates(self, wired: WiredPiece, key: str) -> Iterator[Gate]:
         """The validators of the spans that an input chooses from."""
         for gate in (self.work[place] for place in wired.gates[key]):
             yield self._gate(gate)
@@ -168,6 +200,14 @@ class Resolver:
         decisions = self.decided.by_span[gate.id]
         let_pass = accepted(self.world.history, self.pipeline, gate, decisions)
         return Gate(gate.node, gate.piece.gate, decisions, let_pass)
+
+
+def of_made(select: Window, taken: Taken) -> Taken | Held:
+    """A window over what one execution made, such as the transformed examples of many spans."""
+    chosen = choose(select, taken.artifacts)
+    numbers = {a.span or 0 for a in taken.artifacts}
+    kept = Taken(chosen, taken.note, taken.stuck)
+    return complete(select, kept, [a.span or 0 for a in chosen], lambda n: n in numbers)
 
 
 def joined(parts: Iterable[str]) -> str:

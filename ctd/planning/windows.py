@@ -24,8 +24,10 @@ class Admission(enum.Enum):
     STOP = "stop"  # nothing goes on until it is corrected
 
 
+ON_ITS_WAY = "on its way"
+
 _KINDS = {
-    Admission.LATER: "on its way",
+    Admission.LATER: ON_ITS_WAY,
     Admission.ABSENT: "not complete",
     Admission.FAILED: "failed",
     Admission.QUARANTINED: "quarantined",
@@ -128,7 +130,7 @@ def admit(decision: Decision, span: int, gates: Iterable[Gate]) -> tuple[Admissi
     if status is Status.STUCK:
         return Admission.FAILED, f"left out span {span}: {held(decision)}"
     for gate in gates:
-        admission, why = _judge(gate, span)
+        admission, why = judge(gate, span)
         if admission is not Admission.YES:
             return admission, why
     return Admission.YES, ""
@@ -179,7 +181,8 @@ def _candidates(select: Window, spans: Iterable[int]) -> Iterator[int]:
                     yield number
 
 
-def _judge(gate: Gate, span: int) -> tuple[Admission, str]:
+def judge(gate: Gate, span: int) -> tuple[Admission, str]:
+    """Whether a gate lets a span pass, and why not."""
     decision = gate.decisions.get(span)
     if decision is None:
         return Admission.YES, ""

@@ -80,6 +80,7 @@ class World:
     files: Mapping[str, FileFact] = field(default_factory=dict)  # by path
     fires: Mapping[str, FireFact] = field(default_factory=dict)  # by node with a cron
     watched: datetime | None = None  # since when this daemon looks at the pipeline; none: always
+    backlog: Mapping[str, frozenset[int]] = field(default_factory=dict)  # by node: spans that were there by then
     packages: Mapping[str, str] = field(default_factory=dict)  # versions of installed packages that specs name
     targets: Mapping[str, TargetFact] = field(default_factory=dict)  # by name
     missing: frozenset[str] = frozenset()

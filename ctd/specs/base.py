@@ -189,6 +189,7 @@ class NodeSpec(Spec):
             "pool",
             "priority",
             "supersede",
+            "coalesce",
         }
     )
     """Fields that do not change the result (or do so through the inputs): left out of the fingerprint."""

@@ -36,7 +36,11 @@ class TimedNode(NodeSpec):
     min_interval: Duration | None = Field(
         default=None, description="not again sooner than this after its last start, so that an hourly feed trains daily"
     )
-
+    coalesce: Duration | None = Field(
+        default=None,
+        description="how long data that is ready waits for more that is on its way, to be worked on once; by default "
+        "as long as the node's last run took, and 10s at least",
+    )
     supersede: Literal["newest", "running"] = Field(
         default="newest",
         description="what newer data or another spec makes obsolete: newest: is not begun if it waits; "

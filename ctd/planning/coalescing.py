@@ -1,0 +1,170 @@
+"""How long data that is ready waits for more that is on its way (decision 023).
+
+Several spans that arrive together are worked on once: a node waits for those that are on their way. But no longer than
+its own last run took: after that it works on what is ready, so that data that never stops coming starves nobody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from ctd.core.artifacts import Artifact
+from ctd.core.executions import Execution, State
+from ctd.core.selectors import EachSpan, Latest, LooksBack, Window
+from ctd.planning.decided import Held, Taken
+from ctd.planning.decisions import Decision, Run, Subject, Wait
+from ctd.planning.resolve import Inputs, gather, of_made
+from ctd.planning.results import ABOUT_MODELS, Results
+from ctd.planning.windows import ON_ITS_WAY
+from ctd.specs.base import NodeSpec
+from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.timing import TimedNode
+
+_LEAST = timedelta(seconds=10)
+_FIRST = timedelta(minutes=1)
+"""The patience of a node that never ran. What was there before the daemon is waited for in any case: it has an end."""
+
+_ANY = 0  # for pieces that do not run per span
+
+
+class Coalescing:
+    """What the nodes of one pipeline can work on before everything is there, and from when on they do."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._resolver = results.resolver
+        self._world = results.resolver.world
+        self._history = results.resolver.world.history
+
+    def inputs(self, wired: WiredPiece, span: int | None) -> Inputs | None:
+        """What is ready of all inputs, taken from one state of the pipeline; None if something lacks altogether."""
+        stays: list[Execution] = []
+        found = gather(wired, lambda key: self._take(wired, key, span, stays))
+        if isinstance(found, Held):
+            return None
+        together = {key: made for key in found.artifacts if (made := self._together(wired, key, stays))}
+        return replace(found, artifacts={**found.artifacts, **together})
+
+    def in_time(self, node: NodeSpec, wired: WiredPiece, run: Run, span: int | None) -> datetime | None:
+        """When the run may begin although more is on its way; now or in the past for at once, None for never."""
+        history, s = self._history, run.subject
+        if span is None:
+            last = history.latest(self._resolver.pipeline, s.node, s.piece)
+        else:
+            last = next(reversed(history.of_key(self._resolver.pipeline, s.node, s.piece, s.key)), None)
+        if last is not None and last.fingerprint == run.fingerprint:  # a further attempt, or a lost result made again
+            return self._from(last.ended or last.started, node, s)
+        fresh = any(last is None or _since(self._history.maker(a.id), last) for a in self._triggering(wired, run))
+        if not fresh:
+            return None  # all of it was there the last time: it would only leave something out
+        ready = self._ready_since(wired, run, last, span)
+        return self._from(ready, node, s) if ready else self._world.now
+
+    def _from(self, ready: datetime, node: NodeSpec, s: Subject) -> datetime:
+        """The end of the node's patience. A clock that was set back since must hold nothing up."""
+        return ready + self._patience(node, s) if ready <= self._world.now else self._world.now
+
+    def _take(self, wired: WiredPiece, key: str, span: int | None, stays: list[Execution]) -> Taken | Held:
+        """An input as it is to be; or, if it is not there yet, as it is ready. `stays`: what this rests on."""
+        take, source = wired.piece.takes[key], wired.sources[key]
+        number = _ANY if span is None else span
+        taken = self._resolver.take(wired, key, number)
+        if isinstance(taken, Taken) or taken.refused or take.type in ABOUT_MODELS:
+            return taken
+        if not isinstance(take.select, Window | Latest):
+            return taken
+        if (source.node, source.piece) in self._resolver.decided.by_span:
+            taken = self._resolver.take(wired, key, number, at_once=True)
+            return self._but_backlog(wired, source, taken)
+        made = next(self._results.of(source), None)
+        if made is None:
+            return taken
+        stays.append(made)
+        ready = Taken(made.output(source.output))
+        return of_made(take.select, ready) if isinstance(take.select, Window) else ready
+
+    def _but_backlog(self, wired: WiredPiece, source: Source, taken: Taken | Held) -> Taken | Held:
+        """A node that never ran waits for all spans that were there when the daemon came."""
+        if self._history.latest(self._resolver.pipeline, *wired.id) is not None:
+            return taken
+        backlog = self._world.backlog.get(self._resolver.root_of(source), frozenset())
+        first = next((out for out in taken.left_out if out.kind == ON_ITS_WAY and out.span in backlog), None)
+        return Held(f"{source.node}: span {first.span} is on its way") if first else taken
+
+    def _together(self, wired: WiredPiece, key: str, stays: list[Execution]) -> tuple[Artifact, ...]:
+        """What an older result that is used was itself made of: a graph does not go with a newer schema."""
+        source, select = wired.sources[key], wired.piece.takes[key].select
+        if not isinstance(select, Latest) or (source.node, source.piece) in self._resolver.decided.by_span:
+            return ()
+        for made in stays:
+            for maker in self._ancestors(made):
+                if (maker.node, maker.piece) == (source.node, source.piece) and self._results.usable(maker):
+                    return maker.output(source.output)
+        return ()
+
+    def _ancestors(self, e: Execution) -> Iterator[Execution]:
+        """The execution and what it rests on, as far as that is not made of single spans."""
+        seen: set[int] = set()
+        left = [e]
+        while left:
+            next_ = left.pop()
+            if next_.id in seen:
+                continue
+            seen.add(next_.id)
+            yield next_
+            taken = (
+                self._history.artifact(i) for key in next_.ingredients.get("inputs", {}) for i in next_.inputs[key]
+            )
+            above = (self._history.maker(a.id) for a in taken if a is not None and not a.type.spanned)
+            left += [maker for maker in above if maker is not None]
+
+    def _triggering(self, wired: WiredPiece, run: Run) -> Iterator[Artifact]:
+        return (a for key, made in run.inputs.items() if wired.piece.takes[key].triggers for a in made)
+
+    def _ready_since(self, wired: WiredPiece, run: Run, last: Execution | None, span: int | None) -> datetime | None:
+        """Since when the piece could have begun on something new."""
+        if span is not None:
+            each = (key for key, take in wired.piece.takes.items() if isinstance(take.select, EachSpan))
+            makers = (self._history.maker(a.id) for key in each for a in run.inputs.get(key, ()))
+            return max((maker.ended for maker in makers if maker and maker.ended), default=None)
+        times = list(self._firsts(wired, last))
+        return max(times, default=None) if last is None else min(times, default=None)
+
+    def _firsts(self, wired: WiredPiece, last: Execution | None) -> Iterator[datetime]:
+        """When each source first made something that the last run could not know of."""
+        for key, take in wired.piece.takes.items():
+            if not take.triggers or key not in wired.sources or isinstance(take.select, LooksBack):
+                continue
+            source = wired.sources[key]
+            first: datetime | None = None
+            for e in self._history.back(self._resolver.pipeline, source.node, source.piece):
+                if e.state is State.SUCCEEDED and e.ended is not None:
+                    if last is not None and e.ended <= last.started:
+                        break
+                    first = min(first or e.ended, e.ended)
+            if first is not None:
+                yield first
+
+    def _patience(self, node: NodeSpec, s: Subject) -> timedelta:
+        if isinstance(node, TimedNode) and node.coalesce is not None:
+            return node.coalesce
+        done = self._history.latest_success(self._resolver.pipeline, s.node, s.piece)
+        return max(done.took, _LEAST) if done is not None and done.took is not None else _FIRST
+
+
+def waits(held: Held, run: Run, due: datetime) -> Wait:
+    """The wait for what is on its way, with its end."""
+    at = due.isoformat(sep=" ", timespec="seconds").removesuffix("+00:00")
+    because = f"{held.because}; without it from {at} UTC on"
+    return Wait(run.subject, because, until=due, follows=True)
+
+
+def begins(decision: Decision) -> bool:
+    """Whether a decision is to begin work, by itself or in the place of work that gives way."""
+    return isinstance(decision, Run) or (isinstance(decision, Wait) and bool(decision.supersedes))
+
+
+def _since(maker: Execution | None, last: Execution) -> bool:
+    return maker is None or maker.ended is None or maker.ended > last.started
