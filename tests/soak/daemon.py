@@ -94,16 +94,17 @@ class Supervisor:
         return started
 
     def settle_on(self, patience: float) -> None:
-        """Where several were started: keep the one that is left. It is a violation if more than one are."""
+        """Where several were started: go on with the one that is left. It is a violation if more than one are."""
         until = time.monotonic() + patience
         while len(left := [p for p in self._others if p.poll() is None]) > 1 and time.monotonic() < until:
             time.sleep(0.1)
         if len(left) > 1:
             self._history.violated("I4", f"{len(left)} daemons work on one state directory after {patience:.0f} s")
-            for one in left[1:]:
+            for one in left:  # what two have done to a state directory only a start puts right
                 one.kill()
                 one.wait()
-        if left and left[0] is not self._process:
+            self.start()
+        elif left and left[0] is not self._process:
             self._process = left[0]
             self.starts += 1
             self._history.note("daemon replaced", pid=self.pid)

@@ -40,15 +40,12 @@ def unmount(place: Path) -> None:
 def full(place: Path) -> Iterator[None]:
     """Not a byte is free, however often others free some, for as long as the filler is refilled by nobody."""
     filler = place / "filler"
-    room = os.statvfs(place)
     try:
         with filler.open("wb") as file:
-            os.posix_fallocate(file.fileno(), 0, max(1, (room.f_bavail - 1)) * room.f_frsize)
-            with contextlib.suppress(OSError):
-                while True:
-                    file.seek(0, os.SEEK_END)
-                    file.write(b"x" * 4096)
-                    file.flush()
+            for size in (1 << 24, 1 << 20, 1 << 12):  # others write, too: as long as there is anything to take
+                with contextlib.suppress(OSError):
+                    while True:
+                        os.posix_fallocate(file.fileno(), os.fstat(file.fileno()).st_size, size)
         yield
     finally:
         filler.unlink(missing_ok=True)
