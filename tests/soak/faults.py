@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import random
+import re
 import resource
 import shutil
 import signal
@@ -18,6 +19,7 @@ from pathlib import Path
 
 import psutil
 
+import ctd
 from tests.soak import disk
 from tests.soak.daemon import Supervisor, frozen
 from tests.soak.generator import Feed
@@ -25,12 +27,12 @@ from tests.soak.history import History
 from tests.soak.project import MAIN, Project, Wanted, save
 from tests.soak.seen import Harm, Looker
 
+_CTD = Path(ctd.__file__).parent
 _CROWD = 400  # connections that say nothing
 _ERRORS = ("EIO", "EMFILE", "ENOSPC", "EROFS", "EACCES", "ENOMEM")
-_POINTS = (
-    *("art.before_rename", "art.after_rename", "store.before_commit", "artifact.look", "artifact.read"),
-    *("worker.before_exec", "worker.before_result", "push.copy_mid", "push.before_rename", "aside.before_note"),
-)
+_POINTS = ("art.before_rename", "art.after_rename", "artifact.look", "artifact.read", "aside.before_note")
+_POINTS += ("push.copy_mid", "push.before_rename", "worker.before_result")
+_MACHINE = re.compile(r'\bmachine\("([a-z_.]+)"')  # where ctd's own calls of the operating system are
 
 
 @dataclass
@@ -228,17 +230,22 @@ def store_read_only_at_start(ground: Ground, _dice: random.Random) -> Iterator[N
 
 @contextlib.contextmanager
 def system_calls_fail(ground: Ground, dice: random.Random) -> Iterator[None]:
-    """At one place of the daemon or its workers, every time, with one error."""
-    point, error = dice.choice(_POINTS), dice.choice(_ERRORS)
+    """At some places of the daemon and its workers, every time, with one error, until it heals by itself."""
+    sick, error = ground.project.root / "sick", dice.choice(_ERRORS)
     ground.kill()
-    ground.daemon.environ = {"CTD_TEST": "1", "CTD_FAILPOINTS": f"{point}=err({error})"}
+    said = "; ".join(f"{point}=err({error},{sick})" for point in dice.sample(sorted(_places()), 3))
+    ground.daemon.environ = {"CTD_TEST": "1", "CTD_FAILPOINTS": said}
+    sick.touch()
     ground.daemon.start()
+    ground.daemon.environ = {}
     try:
         yield
     finally:
-        ground.daemon.environ = {}
-        ground.kill()
-        ground.daemon.start()
+        sick.unlink()
+
+
+def _places() -> set[str]:
+    return {*_POINTS, *(name for path in _CTD.rglob("*.py") for name in _MACHINE.findall(path.read_text()))}
 
 
 @contextlib.contextmanager
