@@ -19,14 +19,17 @@ from tests.soak import disk, scratch
 from tests.soak.campaign import Campaign, Reader
 from tests.soak.daemon import Supervisor, adopt_orphans, bound_by_permissions
 from tests.soak.damage import DAMAGE
-from tests.soak.faults import FAULTS, Ground
+from tests.soak.faults import MACHINE
 from tests.soak.generator import Feed
+from tests.soak.ground import Ground
 from tests.soak.history import History
+from tests.soak.people import PEOPLE
 from tests.soak.project import Project, Wanted
 from tests.soak.schedule import pace_of, schedule
 from tests.soak.seen import Looker
 
 _DISK = 300  # megabytes
+FAULTS = {**MACHINE, **PEOPLE, **DAMAGE}
 
 
 def main() -> int:
@@ -35,7 +38,8 @@ def main() -> int:
     parser.add_argument("--minutes", type=float, default=30)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--patience", type=float, default=30, help="seconds in which everything has to heal")
-    parser.add_argument("--fault", action="append", help="only these, by name; may be there several times")
+    only = "only this fault; may be there several times"
+    parser.add_argument("--fault", action="append", choices=sorted(FAULTS), metavar="NAME", help=only)
     parser.add_argument("--folder", type=Path, help="where it lives; made anew if nothing is said")
     parser.add_argument("--keep", action="store_true", help="leave everything in the folder")
     asked = parser.parse_args()
@@ -59,7 +63,7 @@ def main() -> int:
 def _soak(asked: argparse.Namespace, project: Project, history: History) -> None:
     seconds = asked.minutes * 60
     pace = pace_of(seconds)
-    possible = {**FAULTS, **DAMAGE}
+    possible = FAULTS
     if not disk.is_private():
         history.tell("without root there is no small disk: it is never full, and has inodes")
         possible = {name: fault for name, fault in possible.items() if not fault.mounts}

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import random
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime, timezone
+
+import psutil
 
 from ctd.metadata.sqlite_reading import Unreadable
 from tests.soak.daemon import Said
 from tests.soak.damage import versions, versions_deleted
-from tests.soak.faults import Fault, Ground
-from tests.soak.invariants import CALM, CRASHED, REST, Invariant, broken
+from tests.soak.ground import Fault, Ground
+from tests.soak.invariants import CALM, CRASHED, REST, Invariant, broken, every_span_is_read, stuck
 from tests.soak.schedule import Act, Pace, Round
-from tests.soak.seen import Seen, sizes
+from tests.soak.seen import Seen, Span, sizes
 from tests.soak.tempo import Tempo, pace, starved, trained, unjudged, unserved
 
 _GLANCE = 0.2  # seconds between two looks at processes
@@ -74,12 +78,13 @@ class Campaign:
         with contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(fault.strike(ground, random.Random(act.seed)))
-            except OSError as error:  # what it harms is not there
+            except (OSError, sqlite3.Error, psutil.Error) as error:  # what it harms is not there
                 ground.history.note("no strike", name=act.fault, because=str(error))
                 return
             if fault.lasting:
                 self._wait(act.lasts)
                 self._must_be_told(act, fault)
+                self._must_spare(act, fault)
         ground.history.note("healed", name=act.fault)
         self._wait(act.pause)
 
@@ -97,6 +102,15 @@ class Campaign:
             self._ground.history.violated("I12", f"{act.fault}: after {act.lasts:.0f} s `ctd status` {how}")
             self._ground.history.note("status", code=said.code, view=said.view, text=said.text[-500:])
 
+    def _must_spare(self, act: Act, fault: Fault) -> None:
+        """I8: what is wrong with one pipeline is no reason for another to stand still."""
+        if not fault.spares:
+            return
+        there = frozenset(s for s in self._spans(time.monotonic()) if s[0] == fault.spares)
+        rules = {"I1": (every_span_is_read,)}
+        if not self._until(lambda: not broken(rules, replace(self._look(), spans=there)), self._patience):
+            self._ground.history.violated("I8", f"{act.fault}: {fault.spares} stands still")
+
     def _calm(self, lasts: float) -> None:
         ground = self._ground
         ground.daemon.during = "calm"
@@ -113,8 +127,12 @@ class Campaign:
         if not self._until(lambda: self._pushed(healed), self._patience + 2 * self._pace.training):
             ground.history.violated("I11", "no model that was trained after all had healed was pushed")
         if self._pace.tells:  # a glance is for busy machines, too: facts, no times
+            before, asked = ground.daemon.ask("/plan/main"), time.monotonic()
             self._wait(max(0.0, began + lasts - time.monotonic()))
             self._must_keep_pace(healed)
+            if before and time.monotonic() - asked > 3 * self._pace.training:
+                for said in stuck(before, ground.daemon.ask("/plan/main") or {}):
+                    ground.history.violated("I12", said)
         self._hold(CALM)
 
     def _must_repair(self) -> None:
@@ -186,9 +204,12 @@ class Campaign:
 
     def _look(self) -> Seen:
         ground = self._ground
-        read_until = time.monotonic() - (0 if ground.feed.ended else self._patience)
-        spans = frozenset((f.number, f.version) for f in ground.feed.complete() if f.since < read_until)
+        spans = self._spans(time.monotonic() - (0 if ground.feed.ended else self._patience))
         return ground.looker.look(ground.daemon.alive(), ground.harm, spans)
+
+    def _spans(self, until: float) -> frozenset[Span]:
+        fed = self._ground.feed.complete()
+        return frozenset((f.pipeline, f.number, f.version) for f in fed if f.since < until)
 
     def _there(self) -> list[int]:
         try:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from ctd.metadata.sqlite_reading import Unreadable
-from tests.soak.faults import Fault, Ground, Strike, remove
+from tests.soak.ground import Fault, Ground, Strike, remove
 
 _RECENT = 40  # artifacts, of which one is harmed
 

@@ -1,4 +1,4 @@
-"""Faults: each is a context that is entered when it strikes and left when it heals."""
+"""Faults of the machine and its processes: each is a context, entered when it strikes and left when it heals."""
 
 from __future__ import annotations
 
@@ -6,26 +6,20 @@ import contextlib
 import random
 import re
 import resource
-import shutil
 import signal
 import socket
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timezone
 from pathlib import Path
 
 import psutil
 
 import ctd
 from tests.soak import disk
-from tests.soak.daemon import Supervisor, frozen
-from tests.soak.generator import Feed
-from tests.soak.history import History
-from tests.soak.project import MAIN, Project, Wanted, save
-from tests.soak.seen import Harm, Looker
+from tests.soak.daemon import frozen
+from tests.soak.ground import Fault, Ground, Strike
+from tests.soak.project import SIDE, Project
 
 _CTD = Path(ctd.__file__).parent
 _CROWD = 400  # connections that say nothing
@@ -33,57 +27,6 @@ _ERRORS = ("EIO", "EMFILE", "ENOSPC", "EROFS", "EACCES", "ENOMEM")
 _POINTS = ("art.before_rename", "art.after_rename", "artifact.look", "artifact.read", "aside.before_note")
 _POINTS += ("push.copy_mid", "push.before_rename", "worker.before_result")
 _MACHINE = re.compile(r'\bmachine\("([a-z_.]+)"')  # where ctd's own calls of the operating system are
-
-
-@dataclass
-class Ground:
-    """What faults act on, and what is known of the harm done."""
-
-    project: Project
-    history: History
-    daemon: Supervisor
-    feed: Feed
-    looker: Looker
-    wanted: Wanted
-    harm: Harm = field(default_factory=Harm)
-    crashed: Callable[[], None] = lambda: None  # what is to be looked at when it was killed
-
-    def strike_place(self, place: Path) -> None:
-        self.harm = replace(self.harm, places=self.harm.places | {str(place)})
-        self.history.note("harmed", place=place)
-
-    def strike_version(self, number: int) -> None:
-        self.harm = replace(self.harm, versions=self.harm.versions | {number})
-        self.history.note("harmed", version=number)
-
-    def again(self, node: str) -> None:
-        self.harm = replace(self.harm, again=(*self.harm.again, (node, datetime.now(timezone.utc))))
-
-    def want(self, wanted: Wanted) -> None:
-        self.wanted = wanted
-        self.project.want(wanted)
-
-    def kill(self) -> None:
-        """As power would; what is left is looked at before anything is put right."""
-        self.daemon.kill()
-        self.crashed()
-
-
-Strike = Callable[[Ground, random.Random], AbstractContextManager[object]]
-
-
-@dataclass(frozen=True)
-class Fault:
-    """A kind of fault. `told`: words of which status has to have one, with an exit code other than 0.
-
-    `mounts`: it needs the small disk, `bound`: a daemon that is bound by permissions.
-    """
-
-    strike: Strike
-    lasting: bool = False
-    told: tuple[str, ...] = ()
-    mounts: bool = False
-    bound: bool = False
 
 
 @contextlib.contextmanager
@@ -281,76 +224,13 @@ def digests_removed(ground: Ground, _dice: random.Random) -> Iterator[None]:
     yield
 
 
-@contextlib.contextmanager
-def span_spoilt(ground: Ground, _dice: random.Random) -> Iterator[None]:
-    with ground.feed.spoilt():
-        yield
-
-
-@contextlib.contextmanager
-def spec_invalid(ground: Ground, dice: random.Random) -> Iterator[None]:
-    good = ground.project.spec.read_text()
-    bad = dice.choice((good[: len(good) // 2] + "\n  ]", good.replace("kind: trainer", "kind: trainor"), "", "{" * 60))
-    save(ground.project.spec, bad)
-    try:
-        yield
-    finally:
-        ground.project.want(ground.wanted)
-
-
-@contextlib.contextmanager
-def spec_refuses(ground: Ground, _dice: random.Random) -> Iterator[None]:
-    """Limits that no model reaches."""
-    ground.project.want(replace(ground.wanted, at_most=1e-9))
-    try:
-        yield
-    finally:
-        ground.project.want(ground.wanted)
-
-
-@contextlib.contextmanager
-def spec_edited(ground: Ground, dice: random.Random) -> Iterator[None]:
-    ground.want(replace(ground.wanted, window=dice.choice((2, 3))))
-    yield
-
-
-@contextlib.contextmanager
-def module_edited(ground: Ground, dice: random.Random) -> Iterator[None]:
-    ground.want(replace(ground.wanted, factor=dice.choice((1.0, 1.1, 1.2))))
-    yield
-
-
-@contextlib.contextmanager
-def paused(ground: Ground, dice: random.Random) -> Iterator[None]:
-    node = dice.choice(("trainer", "transform", "pusher"))
-    taken = ground.daemon.request("pause", MAIN, node, "--reason", "soak")
-    yield
-    if taken:
-        ground.daemon.insist("resume", MAIN, node, "--reason", "soak")
-
-
-@contextlib.contextmanager
-def done_again(ground: Ground, dice: random.Random) -> Iterator[None]:
-    node = dice.choice(("transform", "trainer", "evaluator", "statistics"))
-    ground.again(node)
-    ground.daemon.request("run-now", MAIN, node, "--again", "--reason", "soak")
-    ground.again(node)
-    yield
-
-
-@contextlib.contextmanager
-def training_cancelled(ground: Ground, _dice: random.Random) -> Iterator[None]:
-    ground.daemon.request("cancel", MAIN, "trainer", "--reason", "soak")
-    yield
-
-
 def _state(name: str) -> Callable[[Project], Path]:
     return lambda project: project.state / name
 
 
 _SPACE, _LOCK, _RIGHTS = ("space", "inode"), ("lock",), ("permission", "denied", "read-only", "readonly", "read only")
 
-FAULTS: dict[str, Fault] = {
+MACHINE: dict[str, Fault] = {
     "daemon killed": Fault(daemon_killed),
     "daemon killed again": Fault(daemon_killed),  # the commonest of all days
     "daemon killed in a row": Fault(daemon_killed_twice),
@@ -373,20 +253,7 @@ FAULTS: dict[str, Fault] = {
     "system calls fail": Fault(system_calls_fail, lasting=True),
     "idle connections": Fault(idle_connections, lasting=True),
     "lock removed": Fault(lock_removed),
+    "input closed": Fault(closed(lambda p: p.data), lasting=True, told=_RIGHTS, bound=True, spares=SIDE),
+    "specs closed": Fault(closed(lambda p: p.specs), lasting=True, told=_RIGHTS, bound=True, spares=SIDE),
     "digests removed": Fault(digests_removed),
-    "span spoilt": Fault(span_spoilt, lasting=True, told=("trips.csv",)),
-    "spec invalid": Fault(spec_invalid, lasting=True, told=("main.yaml",)),
-    "spec refuses": Fault(spec_refuses, lasting=True),
-    "spec edited": Fault(spec_edited),
-    "module edited": Fault(module_edited),
-    "paused": Fault(paused, lasting=True),
-    "done again": Fault(done_again),
-    "training cancelled": Fault(training_cancelled),
 }
-
-
-def remove(place: Path) -> None:
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        place.unlink(missing_ok=True)

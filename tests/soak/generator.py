@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.soak.history import History
-from tests.soak.project import Project
+from tests.soak.project import MAIN, SIDE, Project
 
 _ROWS = 60
 
@@ -21,9 +21,10 @@ _ROWS = 60
 class Fed:
     """A span version that is complete, and since when."""
 
+    pipeline: str
     number: int
-    version: int
-    since: float  # monotonic
+    version: int | None
+    since: float  # monotonic; never, while it is spoilt
 
 
 class Feed:
@@ -36,7 +37,9 @@ class Feed:
         self._every = every
         self._next = 1
         self._kept_back: list[int] = []
-        self._newest: dict[int, Fed] = {}  # by number: the newest version
+        self._spoilt = 0  # a span that must not be corrected before it is mended
+        self._newest: dict[int, int] = {}  # versions by number
+        self._complete: dict[tuple[str, int], Fed] = {}
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._go_on, name="feed", daemon=True)
@@ -58,17 +61,18 @@ class Feed:
         return self._stop.is_set()
 
     def complete(self) -> tuple[Fed, ...]:
-        """The newest version of every span that is there."""
+        """The newest version of every span that is there, of both pipelines."""
         with self._lock:
-            return tuple(self._newest.values())
+            return tuple(self._complete.values())
 
     @contextlib.contextmanager
     def spoilt(self) -> Iterator[str]:
         """A recent span gets a version that cannot be read, which is mended at the end; its folder."""
         with self._lock:
-            fed = max(self._newest.values(), key=lambda f: f.number)
-            number, version = fed.number, fed.version + 1
-            self._newest[number] = Fed(number, version, math.inf)
+            number = max(self._newest)
+            version = self._newest[number] = self._newest[number] + 1
+            self._complete[MAIN, number] = Fed(MAIN, number, version, math.inf)
+            self._spoilt = number
         folder = self._project.data / str(number) / f"v{version}"
         folder.mkdir(parents=True)
         (folder / "trips.csv").write_text("miles,tips\n1.0,2.0,3.0\n")
@@ -76,30 +80,34 @@ class Feed:
         try:
             yield str(folder)
         finally:
+            self._spoilt = 0
             self._put(number, version)
 
     def more(self) -> None:
         """The next event of the feed."""
         said = self._dice.random()
-        old = [f for f in self._newest.values() if f.number > self._next - 8]
+        old = [number for number in self._newest if number > self._next - 8]
         if said < 0.08 and self._next > 4:  # an older span comes late
             self._kept_back.append(self._next)
             self._next += 1
         if said > 0.9 and old:
-            fed = self._dice.choice(sorted(old, key=lambda f: f.number))
-            self._put(fed.number, fed.version + 1)
+            number = self._dice.choice(sorted(old))
+            if number != self._spoilt:
+                self._put(number, self._newest[number] + 1)
         elif said > 0.8 and self._kept_back:
             self._put(self._kept_back.pop(0), 1)
         else:
             self._put(self._next, 1)
             write_span(self._project.side / str(self._next), self._next)
+            with self._lock:
+                self._complete[SIDE, self._next] = Fed(SIDE, self._next, None, time.monotonic())
             self._next += 1
 
     def _put(self, number: int, version: int) -> None:
         write_span(self._project.data / str(number) / f"v{version}", number * 1000 + version)
         with self._lock:
-            if version >= self._newest.get(number, Fed(number, 0, 0)).version:  # or it was corrected meanwhile
-                self._newest[number] = Fed(number, version, time.monotonic())
+            self._newest[number] = version
+            self._complete[MAIN, number] = Fed(MAIN, number, version, time.monotonic())
         self._history.note("span", number=number, version=version)
 
     def _go_on(self) -> None:

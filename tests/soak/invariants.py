@@ -6,9 +6,10 @@ I1 to I12 are those of RELIABILITY.md, sections 5.3 and 7; I6, I10 and I11 have 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import Execution, State
@@ -20,13 +21,13 @@ Invariant = Callable[[Seen], Iterator[str]]
 def every_span_is_read(seen: Seen) -> Iterator[str]:
     """I1: a complete span is an ingested artifact."""
     read = {
-        (a.span, a.version)
+        (e.pipeline, a.span, a.version)
         for e in seen.succeeded("examples")
         for a in e.output("examples")
-        if e.pipeline == "main" and (a.id not in seen.deleted or seen.harmed(a))
+        if a.id not in seen.deleted or seen.harmed(a)
     }
-    for number, version in sorted(seen.spans - read):
-        yield f"span {number}.v{version} is complete and was not read"
+    for pipeline, number, version in sorted(seen.spans - read, key=str):
+        yield f"{pipeline}: span {number}, version {version}, is complete and was not read"
 
 
 def what_is_recorded_is_there(seen: Seen) -> Iterator[str]:
@@ -113,6 +114,20 @@ def only_blessed_is_pushed(seen: Seen) -> Iterator[str]:
         for type_ in (ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING):
             if not any(_blesses(a, type_, model) for a in taken):
                 yield f"version {version} is model {model}, without {type_.value}"
+
+
+def stuck(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """I12: what waited at both times, under a feed that changes everything every few seconds, waits for nothing."""
+    waiting = [
+        {
+            (d["node"], d["piece"], d["key"], d["because"])
+            for d in plan.get("decisions", ())
+            if d["action"] == "wait" and not d["until"] and not d["execution"]
+        }
+        for plan in (before, after)
+    ]
+    for node, piece, key, because in sorted(waiting[0] & waiting[1]):
+        yield f"{node} {piece} {key} waits all the time: {because}"
 
 
 def _blesses(artifact: Artifact, type_: ArtifactType, model: int) -> bool:

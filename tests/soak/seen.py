@@ -24,6 +24,9 @@ from tests.soak.project import Project
 Shape = Mapping[str, int]
 """Sizes of files by name."""
 
+Span = tuple[str, int, "int | None"]
+"""Pipeline, number and version."""
+
 
 @dataclass(frozen=True)
 class Harm:
@@ -47,7 +50,7 @@ class Seen:
     hidden: frozenset[str] = frozenset()  # beside them
     alive: frozenset[int] = frozenset()
     harm: Harm = field(default_factory=Harm)
-    spans: frozenset[tuple[int, int]] = frozenset()  # complete ones that had time to be read
+    spans: frozenset[Span] = frozenset()  # complete ones that had time to be read
 
     def succeeded(self, node: str = "", piece: str = "") -> list[Execution]:
         wanted = (e for e in self.executions if e.state is State.SUCCEEDED and (not node or e.node == node))
@@ -77,7 +80,7 @@ class Looker:
         self._project = project
         self._whole: dict[int, Shape] = {}
 
-    def look(self, alive: frozenset[int], harm: Harm, spans: frozenset[tuple[int, int]]) -> Seen:
+    def look(self, alive: frozenset[int], harm: Harm, spans: frozenset[Span]) -> Seen:
         """Raises sqlite_reading.Unreadable and OSError: a fault may forbid looking."""
         executions, deleted = self.recorded()
         made = {a.id: a for e in executions for some in e.outputs.values() for a in some}

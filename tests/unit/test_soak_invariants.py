@@ -11,7 +11,7 @@ import pytest
 
 from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import Execution, State
-from tests.soak.invariants import CALM, REST, broken
+from tests.soak.invariants import CALM, REST, broken, stuck
 from tests.soak.schedule import schedule
 from tests.soak.seen import Harm, Seen
 from tests.soak.tempo import Tempo, starved, unjudged, unserved
@@ -75,7 +75,7 @@ def healthy() -> Seen:
         staged=frozenset({"99"}),
         versions={1: "", 2: ""},
         alive=frozenset({4242}),
-        spans=frozenset({(7, 1)}),
+        spans=frozenset({("main", 7, 1)}),
     )
 
 
@@ -94,8 +94,9 @@ def pushed_again(seen: Seen, version: int) -> Seen:
 
 
 PLANTED: list[tuple[str, str, Callable[[Seen], Seen]]] = [
-    ("I1", "a span is lost", lambda s: replace(s, spans=s.spans | {(8, 1)})),
-    ("I1", "a version is lost", lambda s: replace(s, spans=frozenset({(7, 2)}))),
+    ("I1", "a span is lost", lambda s: replace(s, spans=s.spans | {("main", 8, 1)})),
+    ("I1", "a version is lost", lambda s: replace(s, spans=frozenset({("main", 7, 2)}))),
+    ("I1", "another pipeline has it", lambda s: replace(s, spans=frozenset({("side", 7, 1)}))),
     ("I1", "what was read is gone", lambda s: replace(s, deleted=frozenset({1}), places=s.places - {"1"})),
     ("I2", "a live artifact lacks a file", lambda s: replace(s, wrong={10: "model.pb is gone"})),
     ("I3", "half a version", lambda s: replace(s, versions={1: "", 2: "variables is gone"})),
@@ -167,6 +168,16 @@ def test_a_model_is_judged_or_passed_over_by_a_newer_one() -> None:
     assert list(unjudged(models, at(-1), at(100), tempo)) == []
     trained = [e for e in models if e.node == "trainer"]
     assert [said.split()[1] for said in unjudged(trained, at(-1), at(100), tempo)] == ["30"]
+
+
+def test_what_waits_for_the_same_all_the_time_is_stuck() -> None:
+    def plan(**said: Any) -> dict[str, Any]:
+        usual = {"node": "trainer", "piece": "", "key": "", "action": "wait", "because": "x", "until": None}
+        return {"decisions": [{**usual, "execution": None, **said}]}
+
+    assert list(stuck(plan(), plan())) == ["trainer   waits all the time: x"]
+    for other in (plan(because="y"), plan(until="2024-03-01"), plan(execution=3), plan(action="run"), {}):
+        assert list(stuck(plan(), other)) == []
 
 
 def test_at_rest_the_model_of_the_plan_is_served() -> None:
