@@ -60,7 +60,7 @@ def test_success_comes_with_counted_and_digested_outputs(bench: Bench) -> None:
     assert dict(model.properties) == {"loss": 0.5, "files": 2, "bytes": 7, "checksums": sums}
     assert (bench.staging(1) / "model" / "weights").read_text() == "42"
     assert set(outcome.timings) == {"start", "verify", "import", "run", "digest"}
-    assert 0 < outcome.timings["start"] < 60
+    assert outcome.timings["start"] > 0
 
 
 def test_equal_output_has_an_equal_digest(bench: Bench) -> None:
