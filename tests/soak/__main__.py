@@ -82,7 +82,7 @@ def _soak(asked: argparse.Namespace, project: Project, history: History) -> None
     try:
         reader.begin()
         campaign.begin()
-        campaign.go_through(rounds)
+        campaign.go_through(rounds, seconds)
         feed.end()
         campaign.settle()
         reader.end()

@@ -48,8 +48,13 @@ class Campaign:
             ground.history.violated("I11", "no first version was pushed")
         ground.feed.begin()
 
-    def go_through(self, rounds: tuple[Round, ...]) -> None:
+    def go_through(self, rounds: tuple[Round, ...], seconds: float) -> None:
+        """As many rounds as there is time for, at least one."""
+        until = time.monotonic() + seconds - self._pace.storm
         for number, one in enumerate(rounds, 1):
+            if number > 1 and time.monotonic() > until:
+                self._ground.history.tell(f"time is up after {number - 1} of {len(rounds)} rounds")
+                return
             self._ground.history.tell(f"round {number} of {len(rounds)}: {', '.join(a.fault for a in one.acts)}")
             for act in one.acts:
                 self._act(act)
@@ -115,7 +120,7 @@ class Campaign:
         ground = self._ground
         ground.daemon.during = "calm"
         ground.history.note("calm", lasts=lasts)
-        began, healed = time.monotonic(), datetime.now(timezone.utc)
+        began = time.monotonic()
         if not self._until(self._healthy, self._patience):
             said = ground.daemon.status()
             ground.history.violated("I12", f"not healthy {self._patience:.0f} s after the last fault: {_told(said)}")
