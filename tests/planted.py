@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PROPERTIES = ("test_incremental.py", "test_arrivals.py", "test_history.py")
+PROPERTIES = ("test_incremental.py", "test_arrivals.py", "test_history.py", "test_tempo.py")
 _COUNTED = re.compile(r"::(\w+):\n(?:.*\n)*?.*?(\d+) passing, ([1-9]\d*) failing")
 _FAILED = re.compile(r"FAILED \S+::(\w+)")
 
@@ -36,9 +36,15 @@ class Bug:
 
 PLAN, RESOLVE, DECIDE = "planning/plan.py", "planning/resolve.py", "planning/decide.py"
 ASKED, WINDOWS, TIMES, HISTORY = "planning/asked.py", "planning/windows.py", "planning/times.py", "core/history.py"
+JUDGING, COALESCING, RESULTS = "planning/judging.py", "planning/coalescing.py", "planning/results.py"
 ARRIVALS, CHANGES, NODES = "planning/arrivals.py", "planning/changes.py", "specs/nodes.py"
 
 BUGS = (
+    Bug("a model waits for the next one", JUDGING, "if key is None or model is None:", "if True:"),
+    Bug("judges miss each other", JUDGING, "(self._under_way(m, gates, newest), m.id)", "m.id"),
+    Bug("a model is judged twice", JUDGING, "if model.id <= last:", "if False:"),
+    Bug("data waits for ever for more", COALESCING, "if isinstance(found, Held):", "if True:"),
+    Bug("a span in the works has no result", RESULTS, "if status_of(decision) is not Status.PENDING:", "if True:"),
     Bug(
         "schema triggers nothing",
         PLAN,

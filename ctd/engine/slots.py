@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from ctd.core.executions import Execution
 
 BESIDE = "-"
-"""What takes no slot at all: the watch over a canary waits more than it works. No pool can have this name."""
+"""What takes no slot at all: the watch over a canary waits more than it works, and a target that has lost its live
+version is not to wait for a training. No pool can have this name."""
 
 _NAMED = 3  # executions in a reason; of more there is the number
 

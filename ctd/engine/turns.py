@@ -30,7 +30,7 @@ class Claim:
 
     @classmethod
     def of(cls, spec: PipelineSpec, wired: WiredPiece, run: Run, place: int) -> Claim:
-        pool = BESIDE if wired.piece.watches else spec.node(wired.node).pool_of(wired.piece)
+        pool = BESIDE if wired.piece.watches or run.urgent else spec.node(wired.node).pool_of(wired.piece)
         return cls(spec, wired, run, place, pool, spec.priority_of(wired.node))
 
     @property

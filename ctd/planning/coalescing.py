@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from ctd.core.artifacts import Artifact
 from ctd.core.executions import Execution, State
 from ctd.core.selectors import EachSpan, Latest, LooksBack, Window
-from ctd.planning.decided import Held, Taken
+from ctd.planning.decided import Held, Taken, outputs_of
 from ctd.planning.decisions import Decision, Run, Subject, Wait
 from ctd.planning.resolve import Inputs, gather, of_made
 from ctd.planning.results import ABOUT_MODELS, Results
@@ -40,12 +40,22 @@ class Coalescing:
 
     def inputs(self, wired: WiredPiece, span: int | None) -> Inputs | None:
         """What is ready of all inputs, taken from one state of the pipeline; None if something lacks altogether."""
+        if span is not None and self._has_result(wired, span):
+            return None
         stays: list[Execution] = []
         found = gather(wired, lambda key: self._take(wired, key, span, stays))
         if isinstance(found, Held):
             return None
         together = {key: made for key in found.artifacts if (made := self._together(wired, key, stays))}
         return replace(found, artifacts={**found.artifacts, **together})
+
+    def _has_result(self, wired: WiredPiece, span: int) -> bool:
+        """Whether something was made of the span as it is: windows take that until it is made anew."""
+        source = wired.sources[wired.fan]
+        above = self._resolver.decided.by_span[source.node, source.piece][span]
+        taken = tuple(a.id for a in outputs_of(above).get(source.output, ()))
+        tried = self._history.of_key(self._resolver.pipeline, *wired.id, above.subject.key)
+        return any(e.state is State.SUCCEEDED and e.inputs.get(wired.fan) == taken for e in tried)
 
     def in_time(self, node: NodeSpec, wired: WiredPiece, run: Run, span: int | None) -> datetime | None:
         """When the run may begin although more is on its way; now or in the past for at once, None for never."""
@@ -73,11 +83,10 @@ class Coalescing:
         taken = self._resolver.take(wired, key, number)
         if isinstance(taken, Taken) or taken.refused or take.type in ABOUT_MODELS:
             return taken
-        if not isinstance(take.select, Window | Latest):
+        if isinstance(take.select, EachSpan):
             return taken
         if (source.node, source.piece) in self._resolver.decided.by_span:
-            taken = self._resolver.take(wired, key, number, at_once=True)
-            return self._but_backlog(wired, source, taken)
+            return self._but_backlog(wired, source, self._results.at_once.take(wired, key, number))
         made = next(self._results.of(source), None)
         if made is None:
             return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import groupby
@@ -48,6 +48,8 @@ class Run:
     left_out: tuple[LeftOut, ...] = ()  # of its windows
     turn: Turn = AT_ONCE
     supersedes: int = 0  # the execution that gives or gave way to it, and whose slot it takes over
+    renewal: bool = False  # of a span: its result is there, but is to be made anew, as of another schema
+    urgent: bool = False  # of a push: its target has lost what was live, so it waits for no slot
     untried: bool = False  # of a push: it takes over without having been a canary
 
     action = "run"
@@ -195,14 +197,16 @@ class Plan:
     def queue(self) -> tuple[Run, ...]:
         """The runs in the order in which they are to begin.
 
-        Deeper nodes first, so that what is nearest to a served model does not queue behind a backlog of spans, and of
-        a backlog the oldest; a pusher's targets as its spec names them, so that what is served first comes first;
-        backfills after all that, each in its own order.
+        Deeper nodes first, so that what is nearest to a served model does not queue behind a backlog of spans. Of a
+        backlog the oldest, so that each span finds those before it; what is only made anew comes after what is new, and
+        the newest first, for windows want it. A pusher's targets as its spec names them, so that what is served first
+        comes first. Backfills after all that, each in its own order.
         """
         by_node = [tuple(runs) for _, runs in groupby(self.runs, lambda run: run.subject.node)]
         pieces = (groupby(runs, lambda run: run.subject.piece) for runs in reversed(by_node))
         by_piece = (tuple(runs) for node in pieces for _, runs in node)
-        return tuple(sorted((run for runs in by_piece for run in reversed(runs)), key=lambda run: run.turn))
+        ordered = (run for runs in by_piece for run in _new_first(runs))
+        return tuple(sorted(ordered, key=lambda run: run.turn))
 
     @property
     def wake_at(self) -> datetime | None:
@@ -233,6 +237,11 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         return {"pipeline": self.pipeline, "decisions": [decision_to_json(d) for d in self.decisions]}
+
+
+def _new_first(runs: Sequence[Run]) -> list[Run]:
+    """The runs of a piece: what is new from the oldest span to the newest, what is made anew the other way round."""
+    return sorted(runs, key=lambda run: (run.renewal, -(run.span or 0) if run.renewal else run.span or 0))
 
 
 def decision_to_json(decision: Decision) -> dict[str, Any]:

@@ -69,10 +69,20 @@ def repair(pipeline: str, wired: WiredPiece, because: str, world: World) -> Hold
 
     Of a version on trial the watch over it sees what is wrong.
     """
+    push = _live(pipeline, wired, world)
+    return Hold(push, because) if push is not None and damaged(push, world) else None
+
+
+def live_is_damaged(pipeline: str, wired: WiredPiece, world: World) -> bool:
+    """Whether a target has lost its live version, and is to get it back."""
+    push = _live(pipeline, wired, world)
+    return push is not None and bool(damaged(push, world))
+
+
+def _live(pipeline: str, wired: WiredPiece, world: World) -> Execution | None:
+    """The newest push to a target, unless it is on trial."""
     push = next(pushes_to(world.history, pipeline, world.targets[wired.piece.target]), None)
-    if push is None or canaries.on_trial(push, world.history) or not damaged(push, world):
-        return None
-    return Hold(push, because)
+    return None if push is None or canaries.on_trial(push, world.history) else push
 
 
 def inputs_of(held: Hold, wired: WiredPiece, now: Artifacts, world: World) -> Artifacts:

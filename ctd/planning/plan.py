@@ -19,7 +19,7 @@ from ctd.planning.decide import Wanted, decide
 from ctd.planning.decided import Decided, Held, outputs_of
 from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
-from ctd.planning.holds import hold, inputs_of, repair
+from ctd.planning.holds import Hold, hold, inputs_of, live_is_damaged, repair
 from ctd.planning.judging import Judging, model_key
 from ctd.planning.reasons import span_key, spans_key
 from ctd.planning.resolve import Inputs, Resolver, gather, spans_of
@@ -279,10 +279,16 @@ class _Planner:
         self.targets[wired.piece.target] = said if held is None else replace(said, hold=held.because)
         if isinstance(held, Blocked):
             return held
+        decision = self._pushed(wired, inputs, held, inputs_of(held, wired, now, self.world) if held else {})
+        lost = isinstance(decision, Run) and live_is_damaged(self.spec.name, wired, self.world)
+        return replace(decision, urgent=True) if lost and isinstance(decision, Run) else decision
+
+    def _pushed(self, wired: WiredPiece, inputs: Inputs | Held, held: Hold | None, artifacts: Artifacts) -> Decision:
+        """The decision on the newest model, or on the one that is held, of which `artifacts` are the inputs."""
         if held is None:
             return canaries.in_turn(self.spec.name, wired, self._on(wired, inputs, None), self.world)
-        artifacts = inputs_of(held, wired, now, self.world)
-        decision = held.over(self._wanted_on(wired, Inputs(artifacts, "", False, ()), None), self.spec.name, self.world)
+        wanted = self._wanted_on(wired, Inputs(artifacts, "", False, ()), None)
+        decision = held.over(wanted, self.spec.name, self.world)
         return decision if held.untried else canaries.in_turn(self.spec.name, wired, decision, self.world)
 
     def _on(self, wired: WiredPiece, inputs: Inputs | Held, span: int | None) -> Decision:
@@ -342,7 +348,9 @@ class _Planner:
         if not isinstance(decision, Run):
             return decision
         if span is not None:
-            decision = self.backfills.queued(wired, decision, span)
+            tried = self.world.history.of_key(self.spec.name, *wired.id, decision.subject.key)
+            renewal = any(e.state is State.SUCCEEDED for e in tried)
+            decision = self.backfills.queued(wired, replace(decision, renewal=renewal), span)
         approval = self.spec.node(decision.subject.node).approval
         return permitted(decision, self.spec.name, self.world, approval=approval)
 

@@ -49,19 +49,20 @@ def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | H
 
 @dataclass(frozen=True)
 class Resolver:
-    """Resolves inputs of one pipeline against what is decided and the world."""
+    """Resolves inputs of one pipeline against what is decided and the world.
+
+    With `settled`, windows take what that says of the spans of a piece and leave out what is on its way.
+    """
 
     pipeline: str
     decided: Decided
     world: World
     work: Mapping[tuple[str, str], WiredPiece]
     denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
+    settled: Callable[[tuple[str, str]], Mapping[int, Decision]] | None = None
 
-    def take(self, wired: WiredPiece, key: str, span: int, *, at_once: bool = False) -> Taken | Held:
-        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span.
-
-        `at_once` takes the spans that are there, and leaves out those that are on their way.
-        """
+    def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span."""
         take, source = wired.piece.takes[key], wired.sources[key]
         match take.select:
             case EachSpan():
@@ -75,9 +76,9 @@ class Resolver:
             case LastMade():
                 return self._last_made(source)
             case Latest():
-                return self._latest(wired, key, at_once)
+                return self._latest(wired, key)
             case _:
-                return self._window(wired, key, take.select, at_once)
+                return self._window(wired, key, take.select)
 
     def _single(self, source: Source, decision: Decision) -> Taken | Held:
         status = status_of(decision)
@@ -92,7 +93,7 @@ class Resolver:
         A validator is its own judge of that, so it goes from the oldest span to the newest.
         """
         place = (source.node, source.piece)
-        decisions, gates = self.decided.by_span[place], [self._gate(wired)] if wired.piece.gate else []
+        decisions, gates = self._spans(place), [self._gate(wired)] if wired.piece.gate else []
         denied = self.denied.get(self.root_of(source), frozenset())
         for number in self.decided.before(place, span):
             admission, why = admit(decisions[number], number, gates)
@@ -110,7 +111,7 @@ class Resolver:
         # Out of sight is not gone; but where nothing ever came from there is nothing to lose sight of.
         if fact and fact.problem and self.world.history.latest_success(self.pipeline, root, ""):
             return Held(f"{root}: {fact.problem}", stuck=True)
-        decisions, gates = self.decided.by_span[source.node, source.piece], tuple(self.gates(wired, key))
+        decisions, gates = self._spans((source.node, source.piece)), tuple(self.gates(wired, key))
         denied = self.denied.get(root, frozenset())
         notes: list[str] = []
         for number in sorted((n for n in decisions if n <= span and n not in denied), reverse=True):
@@ -152,10 +153,10 @@ class Resolver:
                 return artifacts[0].id if artifacts else None
         return None
 
-    def _latest(self, wired: WiredPiece, key: str, at_once: bool) -> Taken | Held:
+    def _latest(self, wired: WiredPiece, key: str) -> Taken | Held:
         take, source = wired.piece.takes[key], wired.sources[key]
         if (source.node, source.piece) in self.decided.by_span:
-            return self._window(wired, key, Newest(1), at_once)
+            return self._window(wired, key, Newest(1))
         taken = self._single(source, self.decided.single[source.node, source.piece])
         if take.must_be_blessed and isinstance(taken, Taken):
             refused = [a for a in taken.artifacts if not a.blessed]
@@ -174,15 +175,15 @@ class Resolver:
         mine, judged = (self.world.history.artifact(i) if isinstance(i, int) else None for i in (model, named))
         return mine is not None and judged is not None and mine.digest == judged.digest
 
-    def _window(self, wired: WiredPiece, key: str, select: Window, at_once: bool) -> Taken | Held:
-        source, patient = wired.sources[key], wired.piece.takes[key].triggers and not at_once
+    def _window(self, wired: WiredPiece, key: str, select: Window) -> Taken | Held:
+        source, patient = wired.sources[key], wired.piece.takes[key].triggers and self.settled is None
         place = (source.node, source.piece)
         if place not in self.decided.by_span:
             taken = self._single(source, self.decided.single[place])
             if isinstance(taken, Held):
                 return taken
             return of_made(select, taken)
-        decisions = self.decided.by_span[place]
+        decisions = self._spans(place)
         root = self.root_of(source)
         if not decisions and root in self.decided.problems:
             return Held(f"{root}: {self.decided.problems[root]}")
@@ -196,8 +197,11 @@ class Resolver:
         for gate in (self.work[place] for place in wired.gates[key]):
             yield self._gate(gate)
 
+    def _spans(self, place: tuple[str, str]) -> Mapping[int, Decision]:
+        return self.decided.by_span[place] if self.settled is None else self.settled(place)
+
     def _gate(self, gate: WiredPiece) -> Gate:
-        decisions = self.decided.by_span[gate.id]
+        decisions = self._spans(gate.id)
         let_pass = accepted(self.world.history, self.pipeline, gate, decisions)
         return Gate(gate.node, gate.piece.gate, decisions, let_pass)
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from ctd.core.artifacts import ArtifactType
 from ctd.core.executions import Execution, State
-from ctd.core.selectors import Latest
+from ctd.core.selectors import Latest, Take
 from ctd.planning.decide import whole
+from ctd.planning.decided import Status, outputs_of, status_of
+from ctd.planning.decisions import Decision, Reuse, Subject
+from ctd.planning.reasons import span_key
 from ctd.planning.resolve import Resolver
 from ctd.planning.windows import Admission, judge
 from ctd.specs.pipeline import Source, WiredPiece
@@ -17,6 +21,7 @@ Identity = Mapping[str, Any]
 """What identifies a piece of work beside its inputs: component, settings, code, files."""
 
 _INPUTS = "inputs"
+_TAKEN = frozenset({_INPUTS, "content", "span"})  # what an execution worked on, and not what it did
 
 ABOUT_MODELS = frozenset(
     {
@@ -37,6 +42,9 @@ class Results:
         self.resolver = resolver
         self._identity = identity
         self._known: dict[tuple[str, str], Identity] = {}
+        self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
+        self.at_once = replace(resolver, settled=self.settled)
+        """Resolves inputs to what is ready, where more is on its way."""
 
     def of(self, source: Source, *, of_earlier_specs: bool = False) -> Iterator[Execution]:
         """What the spec in force made, newest first.
@@ -59,6 +67,52 @@ class Results:
         if not found:
             yield from (e for e in earlier if not self._disowned(wired, e))
 
+    def settled(self, place: tuple[str, str]) -> Mapping[int, Decision]:
+        """What was decided of the spans of a piece; of those that are on their way their earlier result, if any.
+
+        A span is corrected, or looked at again with another schema: until that is done, it is what it was. All results
+        of a span are of the same content: what was read anew needs a new verdict.
+        """
+        if place not in self._settled:
+            self._settled[place] = _Settled(self, self.resolver.work[place], self.resolver.decided.by_span[place])
+        return self._settled[place]
+
+    def earlier(self, wired: WiredPiece, span: int) -> Execution | None:
+        """The newest result of a piece for a span, of the content that counts."""
+        root = wired.root or wired.node
+        fact, history = self.resolver.world.spans.get(root), self.resolver.world.history
+        versions = sorted(s.span for s in (fact.spans if fact else ()) if s.span.number == span and s.complete)
+        content = None if wired.node == root else self._content(root, span)
+        for version in reversed(versions):
+            key = span_key(span, version.version)
+            for e in reversed(history.of_key(self.resolver.pipeline, *wired.id, key)):
+                done = e.state is State.SUCCEEDED and self.usable(e) and self.same_identity(wired, e)
+                if done and (wired.node == root or (content and content in self._made_of(e))):
+                    return e
+        return None
+
+    def _content(self, root: str, span: int) -> int | None:
+        """The artifact with what was read of a span."""
+        place = next(place for place in self.resolver.decided.by_span if place[0] == root)
+        decision = self.settled(place).get(span)
+        made = outputs_of(decision).values() if decision else ()
+        return next((a.id for artifacts in made for a in artifacts), None)
+
+    def _made_of(self, e: Execution) -> set[int]:
+        """All artifacts of single spans that a result is made of, as far as they trigger."""
+        history = self.resolver.world.history
+        seen: set[int] = set()
+        left = [i for key in e.ingredients.get(_INPUTS, {}) for i in e.inputs.get(key, ())]
+        while left:
+            artifact = history.artifact(left.pop())
+            if artifact is None or artifact.id in seen or not artifact.type.spanned:
+                continue
+            seen.add(artifact.id)
+            maker = history.maker(artifact.id)
+            if maker is not None:
+                left += [i for key in maker.ingredients.get(_INPUTS, {}) for i in maker.inputs.get(key, ())]
+        return seen
+
     def wired(self, source: Source) -> WiredPiece:
         return self.resolver.work[source.node, source.piece]
 
@@ -68,11 +122,11 @@ class Results:
         return whole(e, world) and not any(a.uri in world.unreadable for made in e.outputs.values() for a in made)
 
     def current(self, wired: WiredPiece, e: Execution) -> bool:
-        """Whether the spec in force would do the same with these inputs, and with what was said of a model."""
+        """Whether the spec in force would do the same with these inputs: so is all that is not data, as a schema."""
         if not self.same_identity(wired, e):
             return False
         for key, take in wired.piece.takes.items():
-            if key in wired.sources and take.type is not ArtifactType.MODEL and self._says(wired, key):
+            if key in wired.sources and take.triggers and _is_no_data(take):
                 above = self.wired(wired.sources[key])
                 makers = (self.resolver.world.history.maker(i) for i in e.inputs.get(key, ()))
                 if not all(maker and self.current(above, maker) for maker in makers):
@@ -83,11 +137,7 @@ class Results:
         """Whether nothing but inputs tells the work of an execution from what the spec in force asks for."""
         if wired.id not in self._known:
             self._known[wired.id] = self._identity(wired)
-        return {key: said for key, said in e.ingredients.items() if key != _INPUTS} == self._known[wired.id]
-
-    def _says(self, wired: WiredPiece, key: str) -> bool:
-        take = wired.piece.takes[key]
-        return take.triggers and take.type in ABOUT_MODELS and isinstance(take.select, Latest)
+        return {key: said for key, said in e.ingredients.items() if key not in _TAKEN} == self._known[wired.id]
 
     def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether it is made of a span that the spec denies or a validator refuses."""
@@ -108,3 +158,34 @@ class Results:
         makers = (history.maker(i) for i in e.inputs.get(key, ()))
         above = self.wired(source)
         return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+
+
+def _is_no_data(take: Take) -> bool:
+    """Whether an input is the latest of what is made for a whole pipeline: not of spans, and no model."""
+    return isinstance(take.select, Latest) and not take.type.spanned and take.type is not ArtifactType.MODEL
+
+
+class _Settled(Mapping[int, Decision]):
+    """Decisions of a piece by span; where one is on its way, that on its earlier result. Looked up when asked for."""
+
+    def __init__(self, results: Results, wired: WiredPiece, decisions: Mapping[int, Decision]) -> None:
+        self._results = results
+        self._wired = wired
+        self._decisions = decisions  # still growing while its own spans are decided
+        self._known: dict[int, Decision] = {}
+
+    def __getitem__(self, span: int) -> Decision:
+        decision = self._decisions[span]
+        if status_of(decision) is not Status.PENDING:
+            return decision
+        if span not in self._known:
+            e = self._results.earlier(self._wired, span)
+            subject = Subject(*self._wired.id, e.key) if e else decision.subject
+            self._known[span] = Reuse(subject, e.because, e.id, e.outputs) if e else decision
+        return self._known[span]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._decisions)
+
+    def __len__(self) -> int:
+        return len(self._decisions)

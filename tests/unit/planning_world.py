@@ -96,7 +96,7 @@ IMMATERIAL = frozenset(
         "kind", "inputs", "timeout", "attempts", "approval", "keep", "window", "min_spans", "on_gap", "module",
         "code", "code_deps", "packages", "when", "schedule", "min_interval", "input", "complete", "deny",
         "on_change", "max_lateness", "stale_after", "path", "on_anomaly", "load_timeout", "request_timeout",
-        "targets", "require", "start", "supersede",
+        "targets", "require", "start", "supersede", "coalesce",
     }
 )  # fmt: skip
 """What a node may be told without changing what it makes of given inputs."""
@@ -183,6 +183,7 @@ class Bench:
     unreadable: dict[str, str] = field(default_factory=dict)
     now: datetime = datetime(2026, 1, 1, tzinfo=timezone.utc)
     watched: datetime | None = None  # since when the daemon has been there
+    backlog: dict[str, frozenset[int]] = field(default_factory=dict)  # the spans that it found there, by node
     store: MemoryStore = field(default_factory=MemoryStore)
     history: History = field(default_factory=History)
     failures: dict[str, Failure] = field(default_factory=dict)  # by node: what its next attempts end with
@@ -216,6 +217,7 @@ class Bench:
             },
             fires={n: fire_fact(*cron, self.now) for n in self.spec.nodes if (cron := cron_of(self.spec, n))},
             watched=self.watched,
+            backlog=self.backlog,
             packages=self.packages,
             targets={
                 name: TargetFact(
