@@ -27,7 +27,7 @@ class Pace:
 
 
 LONG = Pace()
-GLANCE = Pace(feed=3.0, training=5.0, storm=30.0, calm=10.0, lasting=(2.0, 3.5), pause=(0.2, 1.0))
+GLANCE = Pace(feed=3.0, training=5.0, storm=30.0, calm=20.0, lasting=(2.0, 3.5), pause=(0.2, 1.0))
 
 
 def pace_of(seconds: float) -> Pace:
