@@ -256,6 +256,8 @@ class PusherSpec(NodeSpec):
 
     runtime_only: ClassVar[frozenset[str]] = NodeSpec.runtime_only | {"targets", "require", "push_within"}
 
+    of_no_work: ClassVar[frozenset[str]] = frozenset({"push_within"})
+
     kind: Literal["pusher"]
     targets: tuple[Name, ...] = Field(min_length=1, description="names of target files' targets, each pushed to")
     require: tuple[Literal["model", "infra"], ...] = Field(
