@@ -343,7 +343,7 @@ def _judged(play: Play, old: str, new: str, *, blessed: bool) -> float:
 
 
 def _at_rest(seen: Seen) -> bool:
-    return seen.status()["state"] in ("as wanted", "waiting", "failed")
+    return seen.status()["state"] != "working"
 
 
 def _blocked(seen: Seen, node: str) -> str:
