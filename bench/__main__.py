@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-from bench import many, planner, serving, span_to_served
+from bench import idle, many, planner, serving, span_to_served
 
 if __name__ == "__main__":
     quick = "--quick" in sys.argv[1:]
@@ -13,4 +13,5 @@ if __name__ == "__main__":
     subprocess.run([sys.executable, "-m", "bench.transform_windows", *(["--rounds", "1"] if quick else [])], check=True)
     planner.main(["--quick"] if quick else [])
     many.main(["--executions", "60"] if quick else [])
+    idle.main(["--pipelines", "1", "--seconds", "10"] if quick else [])
     serving.main(["--seconds", "1"] if quick else [])

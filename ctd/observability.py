@@ -23,6 +23,7 @@ class Event(str, enum.Enum):
     STALE = "source stale"  # no new span for longer than the spec says
     MISNUMBERED = "span misnumbered"  # likely, for it is far ahead of what comes now
     TARGET = "target changed"  # what was pushed there is gone, damaged, not on top, or cannot be looked at
+    OVERDUE = "push overdue"  # nothing was pushed for longer than the spec says, although data came
     REQUEST = "request"  # someone asked for something
     EXECUTION_STARTED = "execution started"
     EXECUTION_PROGRESS = "execution progress"

@@ -23,12 +23,13 @@ class ArtifactView(View):
 
 
 class StepView(View):
-    """Work in a lineage: the execution, what it was made of, and what it took; `back` it only looked at."""
+    """Work in a lineage: the execution, what it was made of, what it took and made; `back` it only looked at."""
 
     execution: ExecutionView
     ingredients: dict[str, Any]
     inputs: dict[str, list[ArtifactView]]
     back: dict[str, list[ArtifactView]] = Field(default={})
+    outputs: dict[str, list[ArtifactView]] = Field(default={})
 
 
 class ReadSpanView(View):
@@ -96,13 +97,53 @@ class DifferenceView(View):
     changes: list[str]
 
 
+class MetricDifferenceView(View):
+    """One metric of two models on one slice (`overall`: all examples); none where it was not measured.
+
+    `same_examples`: both were measured together. Otherwise each on the examples that its own evaluation had.
+    """
+
+    node: str
+    slice: str
+    metric: str
+    before: float | None
+    after: float | None
+    examples_before: int | None
+    examples_after: int | None
+    same_examples: bool
+
+
+class SpansDifferenceView(View):
+    """The spans of an input that went into each of two models."""
+
+    node: str
+    before: list[int]
+    after: list[int]
+    new: list[int]
+    left: list[int]
+    corrected: list[int]  # in both, with other contents
+    label: str = ""  # the same by the names of spans: `1..3 -> 2..4: 4 new, 1 left`
+
+
+class ComparedModelView(View):
+    """One of two models: where it was pushed to, newest first, and what was said about it, oldest first."""
+
+    pushes: list[PushView]
+    verdicts: list[VerdictView]
+
+
 class ModelDiffView(View):
-    """Why a model is another one than the model before."""
+    """How a model differs from the model before, and why."""
 
     pipeline: str
     before: ArtifactView
     after: ArtifactView
     differences: list[DifferenceView]
+    metrics: list[MetricDifferenceView] = Field(default=[])  # all examples first, then slices
+    metrics_missing: list[str] = Field(default=[])  # why there are none to compare
+    spans: list[SpansDifferenceView] = Field(default=[])
+    about_before: ComparedModelView | None = None
+    about_after: ComparedModelView | None = None
 
 
 class LineageQuery(View):

@@ -167,6 +167,7 @@ class LiveView(View):
     hold: str = ""  # what keeps newer models away: a pin, or a rollback
     canary: str = ""  # the version that is on trial beside it, and how far that is
     problem: str = ""
+    overdue: str | None = None  # since when data is there that should have been pushed within `push_within`
 
 
 class PipelineView(View):

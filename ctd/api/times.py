@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from ctd.api.models import View
+
+
+class GapView(View):
+    """A stretch of the path without work, in seconds since the beginning, and why.
+
+    `kind`: down, noticing, settling, paused, failed, approval, schedule, asked, busy, others, slot, or deciding, where
+    nothing else is recorded.
+    """
+
+    kind: str
+    said: str
+    start: float
+    end: float
+    seconds: float
 
 
 class StepView(View):
@@ -20,6 +36,9 @@ class StepView(View):
     critical: bool  # the end waited for it
     slack: float = 0.0  # how much longer it could have taken without the end being later
     gain: float = 0.0  # how much sooner the end would have been without it
+    gaps: list[GapView] = Field(
+        default=[]
+    )  # on the path: all of the time between the end of the step before and its start
 
 
 class TimesView(View):

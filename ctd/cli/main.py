@@ -31,6 +31,7 @@ COMMANDS = {
         "plan": ("plan", "What would be done now, and why, before anything is spent."),
         "explain": ("explain", "Why a node ran, was reused or waits, and how it went."),
         "lineage": ("lineage", "Where a model came from; what a span went into; why two models differ."),
+        "request": ("request", "A request that the live model answers, for REST and gRPC."),
         "logs": ("logs", "The log of an execution, or of a node's latest."),
     },
     "Act": {

@@ -24,4 +24,10 @@ def folders(command: Callable[..., int]) -> Callable[..., int]:
     return resolved
 
 
+def given_flags() -> dict[str, object]:
+    """Which of --specs, --targets and --state were given to the command that runs; None where one was not."""
+    said = click.get_current_context().params
+    return {name: said.get(name) for name in ("specs", "targets", "state")}
+
+
 as_json = click.option("--json", "in_json", is_flag=True, help="The answer as JSON; an error too, on stderr.")

@@ -8,10 +8,11 @@ import click
 
 from ctd.cli import render
 from ctd.cli.answers import answers, pipelines
-from ctd.cli.options import as_json, folders
+from ctd.cli.options import as_json, folders, given_flags
 from ctd.cli.status import offline
 from ctd.core.calendars import NotASpan, SpanRef, span_ref
 from ctd.daemon.offline import supposing
+from ctd.specs.drafts import project_of
 from ctd.specs.settings import Settings
 
 
@@ -57,6 +58,7 @@ def plan(  # noqa: PLR0913, PLR0917 - one argument for each option
     if node and not spans:
         raise click.UsageError("--input says where --with-span arrived: name that too")
     if forecast or file or spans:
+        settings = project_of(file, settings, given_flags()) if file else settings
         supposed = supposing(settings, pipeline, file=file, spans=[_span(text) for text in spans], node=node or "")
         if in_json:
             click.echo(supposed.model_dump_json(indent=2))

@@ -8,7 +8,19 @@ from datetime import datetime
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from ctd.api.lineage import ArtifactView, LineageView, ModelDiffView, PushView, ReachView, RetentionView, StepView
+from ctd.api.lineage import (
+    ArtifactView,
+    ComparedModelView,
+    DifferenceView,
+    LineageView,
+    MetricDifferenceView,
+    ModelDiffView,
+    PushView,
+    ReachView,
+    RetentionView,
+    SpansDifferenceView,
+    StepView,
+)
 from ctd.cli.render import place
 from ctd.cli.text import ago, clean, counted, seconds
 
@@ -94,12 +106,61 @@ def _difference(view: ModelDiffView) -> Iterator[RenderableType]:
     yield Text.assemble(
         (clean(view.pipeline), "bold"), f" model #{view.after.artifact} against #{view.before.artifact}"
     )
-    if not view.differences:
-        yield Text("  They are the same work.")
-    for d in view.differences:
-        numbers = " -> ".join(f"#{n}" if n else "none" for n in (d.before, d.after))
-        yield _line(f"  {place(d.node, d.piece, d.key)} ({numbers})")
-        yield from (_line(f"      {change}") for change in d.changes)
+    for model, about in ((view.before, view.about_before), (view.after, view.about_after)):
+        if about is not None:
+            yield from map(_line, _about(model, about))
+    yield from _section("Metrics", [*_metrics(view), *(f"  {why}" for why in view.metrics_missing)])
+    yield from _section("Spans", list(map(_spans, view.spans)))
+    lines = [line for d in view.differences for line in _made_differently(d)]
+    yield from _section("What was done differently", lines or ["  nothing: they are the same work"])
+
+
+def _about(model: ArtifactView, about: ComparedModelView) -> Iterator[str]:
+    """Where a model is, and the last word of each of its judges."""
+    pushed = ", ".join(f"version {p.version} on {p.target}" for p in reversed(about.pushes)) or "never pushed"
+    gone = "; its files were removed" if model.deleted else ""
+    yield f"  #{model.artifact}: {pushed}{gone}"
+    for verdict in {(v.node, v.piece): v for v in about.verdicts}.values():
+        said = "blessed" if verdict.blessed else "refused"
+        yield f"      {said} by {place(verdict.node, verdict.piece, '')}: {verdict.reason}"
+
+
+def _metrics(view: ModelDiffView) -> Iterator[str]:
+    """All examples; slices are in --json."""
+    for node in dict.fromkeys(d.node for d in view.metrics):
+        mine = [d for d in view.metrics if d.node == node]
+        whole = [d for d in mine if d.slice == "overall"] or mine
+        width = max(len(d.metric) for d in whole)
+        for d in whole:
+            change = f"  {d.after - d.before:+.4f}" if d.after is not None and d.before is not None else ""
+            yield f"  {d.metric:<{width}}  {_number(d.before)} -> {_number(d.after)}{change}"
+        yield f"      {node}, {_examples(whole[0])}{_slices(mine)}"
+
+
+def _examples(d: MetricDifferenceView) -> str:
+    if d.same_examples:
+        return f"both on the same {counted(d.examples_after or 0, 'example')}"
+    of = (counted(n, "example") if n is not None else "none" for n in (d.examples_before, d.examples_after))
+    return f"each on the examples of its own evaluation: {' and '.join(of)}"
+
+
+def _slices(of: Sequence[MetricDifferenceView]) -> str:
+    many = len({d.slice for d in of} - {"overall"})
+    return f"; {counted(many, 'slice')} in --json" if many else ""
+
+
+def _number(value: float | None) -> str:
+    return "none" if value is None else f"{value:.4f}" if value != int(value) else f"{value:.0f}"
+
+
+def _spans(d: SpansDifferenceView) -> str:
+    return f"  {d.node}  {d.label}"
+
+
+def _made_differently(d: DifferenceView) -> Iterator[str]:
+    numbers = " -> ".join(f"#{n}" if n else "none" for n in (d.before, d.after))
+    yield f"  {place(d.node, d.piece, d.key)} ({numbers})"
+    yield from (f"      {change}" for change in d.changes)
 
 
 def _push(push: PushView, now: datetime) -> str:

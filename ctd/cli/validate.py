@@ -10,15 +10,16 @@ import click
 
 from ctd.api.models import ProblemView, ValidationView
 from ctd.cli import render
-from ctd.cli.options import as_json, folders
+from ctd.cli.options import as_json, folders, given_flags
 from ctd.cli.text import counted
 from ctd.core.lookalikes import times_in_numbers
 from ctd.core.timing import SystemClock
 from ctd.daemon.views import problem_views
 from ctd.specs.document import read_document
-from ctd.specs.load import Loaded, load_folder, load_target
+from ctd.specs.drafts import is_target, project_of
+from ctd.specs.load import Draft, Loaded, load_folder
 from ctd.specs.pipeline import PipelineSpec
-from ctd.specs.problems import Problem, SpecProblems
+from ctd.specs.problems import Problem
 from ctd.specs.settings import Settings
 from ctd.storage.split_listing import lister_of
 from ctd.watching import schedule
@@ -34,8 +35,9 @@ from ctd.watching import schedule
 def validate(settings: Settings, paths: tuple[Path, ...], pools: tuple[str, ...], in_json: bool) -> int:
     """Find all that is wrong with the pipelines of --specs and the destinations of --targets, each at its line.
 
-    PATHS are files to check instead, or folders of pipelines. A pipeline's targets are looked for in --targets,
-    or else in deploy_targets/ beside its folder.
+    PATHS are files to check instead, or folders of pipelines. A file may lie anywhere: it is a draft for --specs (or
+    --targets), and its paths mean what they will mean there, as with `ctd plan --spec`. Only a file in the folder of
+    another project, for a pipeline that --specs does not have, is looked at in that project.
 
     \b
     JSON: {"pipelines": [names in order], "targets": [...],
@@ -63,13 +65,12 @@ def _checked(settings: Settings, paths: tuple[Path, ...], pools: Collection[str]
     if not paths:
         yield load_folder(settings.specs, settings.targets, settings.state, schedule.check, pools)
     for path in paths:
-        folder = path if path.is_dir() else path.parent
-        beside = Settings.resolve({"specs": folder}).targets
-        targets = settings.targets if _given("targets") else beside
         if path.is_dir():
+            beside = Settings.resolve({"specs": path}).targets
+            targets = settings.targets if given_flags()["targets"] is not None else beside
             yield load_folder(path, targets, check_cron=schedule.check, pools=pools)
         else:
-            yield _file(path, targets, pools)
+            yield _file(path, project_of(path, settings, given_flags()), pools)
 
 
 def _with_data(loaded: Loaded) -> Loaded:
@@ -87,31 +88,25 @@ def _looks(spec: PipelineSpec, file: str) -> Iterator[Problem]:
             yield read_document(file).problem(("nodes", name, "input"), *looks, warning=True)
 
 
-def _given(option: str) -> bool:
-    source = click.get_current_context().get_parameter_source(option)
-    return source is click.core.ParameterSource.COMMANDLINE
-
-
-def _file(path: Path, targets: Path, pools: Collection[str]) -> Loaded:
+def _file(path: Path, settings: Settings, pools: Collection[str]) -> Loaded:
     """One file with what is around it, less what is not about it."""
     if path.suffix not in (".yaml", ".yml"):
         raise click.UsageError(f"{path} does not end in .yaml: ctd would not read it")
-    if path.parent.absolute() == targets.absolute():
-        return _target(path)
-    loaded = load_folder(path.parent, targets, check_cron=schedule.check, pools=pools)
-    name = str(path)
+    specs, targets, target = settings.specs, settings.targets, is_target(path)
+    at_home = path.absolute().parent.resolve() == (targets if target else specs).resolve()
+    name = str((targets if target else specs) / path.name) if at_home else str(path)
+    loaded = load_folder(
+        specs if target or at_home else Draft(specs, path),
+        Draft(targets, path) if target and not at_home else targets,
+        settings.state,
+        schedule.check,
+        pools,
+    )
     return Loaded(
         {file: spec for file, spec in loaded.pipelines.items() if file == name},
-        {},
-        {file: found for file, found in loaded.problems.items() if file == name},
+        {file: said for file, said in loaded.targets.items() if file == name},
+        {str(path): found for file, found in loaded.problems.items() if file == name},
     )
-
-
-def _target(path: Path) -> Loaded:
-    try:
-        return Loaded(targets={str(path): load_target(path)})
-    except SpecProblems as error:
-        return Loaded(problems={str(path): error.problems})
 
 
 def _all_problems(found: list[Loaded]) -> list[ProblemView]:

@@ -35,7 +35,6 @@ _PROGRESS = 500  # characters
 SERVING_DIR = "Format-Serving"
 STAMPED_MODEL_DIR = "stamped_model"  # in an InfraBlessing with has_model=1: the model with its warm-up requests
 SCHEMA_FILE = "schema.pbtxt"
-METRICS_FILE = "metrics.json"  # of an evaluation, ours: for everyone but TFMA's viewers
 
 
 @dataclass(frozen=True)

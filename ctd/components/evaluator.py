@@ -26,7 +26,7 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 
-from ctd.components.api import METRICS_FILE, Outputs, Work, check_payload, split_files, user_code
+from ctd.components.api import Outputs, Work, check_payload, split_files, user_code
 from ctd.components.beam_runner import on_beam
 from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
 from ctd.components.evaluation_metrics import Computations, measure, spec_names
@@ -40,6 +40,7 @@ from ctd.specs.beam import BeamRunner
 from ctd.specs.evaluator import EvaluatorSpec, Threshold
 from ctd.specs.metric_names import ALWAYS_MEASURED
 from ctd.specs.metric_values import COMPARISONS
+from ctd.storage.evaluations import METRICS_FILE
 
 log = logging.getLogger(__name__)
 

@@ -8,10 +8,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctd.components.api import METRICS_FILE, SERVING_DIR, Work, is_about
+from ctd.components.api import SERVING_DIR, Work, is_about
 from ctd.components.serving_requests import load_signatures
 from ctd.deploy.hub import write_version
 from ctd.specs.targets import HubTarget
+from ctd.storage.evaluations import METRICS_FILE
 
 
 def write(work: Work, target: HubTarget, to: Path) -> None:

@@ -8,12 +8,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ctd.components.api import METRICS_FILE, Outputs, Work, is_about
+from ctd.components.api import Outputs, Work, is_about
 from ctd.components.judgement import Row, judge
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput
 from ctd.core.fingerprints import digest_of
 from ctd.specs.evaluator import EvaluatorSpec
+from ctd.storage.evaluations import METRICS_FILE
 
 
 def run(work: Work) -> Outputs:

@@ -19,8 +19,9 @@ SUPERSEDED = "Superseded"
 """The failure kind of a cancelled execution whose place newer work took: it costs no attempt either."""
 
 
-BEFORE = ("notice", "settle", "wait")
-"""Phases before an execution starts: until its span was noticed, until that was complete, until there was a slot."""
+BEFORE = ("down", "notice", "settle", "held", "wait")
+"""Phases before an execution starts: until a daemon was there, until its span was noticed, until that was complete,
+until nothing held it up any more (a pause, reading its digest), until there was a slot."""
 
 PHASES = (*BEFORE, "start", "verify", "import", "read", "run", "write", "digest", "publish")
 """All phases in their order: the process, its inputs looked at, imports, the component (what it does beside reading and

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ctd.api.lineage import (
     ArtifactView,
     CollectedView,
+    ComparedModelView,
     DifferenceView,
     LineageQuery,
     LineageView,
@@ -16,6 +17,7 @@ from ctd.api.lineage import (
     ReachView,
     ReadSpanView,
     RetentionView,
+    SpansDifferenceView,
     StepView,
     VerdictView,
 )
@@ -26,8 +28,21 @@ from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
 from ctd.core.spans import span_name
+from ctd.daemon.comparison import compared_metrics
 from ctd.daemon.span_names import span_among, written
-from ctd.planning.lineage import Step, difference, lineage, pushed_model, reach, spans
+from ctd.planning.lineage import (
+    Lineage,
+    SpansDifference,
+    Step,
+    difference,
+    lineage,
+    pushed_model,
+    reach,
+    spans,
+    spans_difference,
+    verdicts,
+)
+from ctd.planning.reasons import ranges_said
 from ctd.planning.retention import Collect, keeps
 from ctd.specs.hints import listed
 from ctd.specs.pipeline import PipelineSpec
@@ -55,21 +70,11 @@ class Ancestry:
 
     def back(self, model: Artifact, *, deep: bool = False) -> LineageView:
         found = lineage(self.history, model, deep=deep)
-        verdicts = ((e, a) for e in self.history.verdicts(model) for made in e.outputs.values() for a in made)
         return LineageView(
             pipeline=self.pipeline,
             model=self._artifact(model),
             pushes=[self._push(e) for e in found.pushes],
-            verdicts=[
-                VerdictView(
-                    node=e.node,
-                    piece=e.piece,
-                    blessed=a.blessed,
-                    reason=str(a.properties.get("reason", "")),
-                    execution=e.id,
-                )
-                for e, a in verdicts
-            ],
+            verdicts=self._verdicts(model),
             spans=[_span(e, self.spec) for e in spans(found.made)],
             made=[self._step(step) for step in found.made],
             judged=[self._step(step) for step in found.judged],
@@ -96,8 +101,9 @@ class Ancestry:
         )
 
     def difference(self, before: Artifact, after: Artifact) -> ModelDiffView:
+        old, new = lineage(self.history, before), lineage(self.history, after)
         calendars = {w.id: {**w.calendars, "": w.calendar} for w in self.spec.work}
-        found = difference(lineage(self.history, before), lineage(self.history, after), calendars)
+        metrics, missing = compared_metrics(self.history, before, after)
         return ModelDiffView(
             pipeline=self.pipeline,
             before=self._artifact(before),
@@ -111,9 +117,30 @@ class Ancestry:
                     after=d.after or None,
                     changes=list(d.changes),
                 )
-                for d in found
+                for d in difference(old, new, calendars)
             ],
+            metrics=metrics,
+            metrics_missing=missing,
+            spans=[_spans_view(d, self.spec.calendars.get(d.node, NUMBERS)) for d in spans_difference(old, new)],
+            about_before=self._compared(old),
+            about_after=self._compared(new),
         )
+
+    def _compared(self, found: Lineage) -> ComparedModelView:
+        pushes = [self._push(e) for e in found.pushes]
+        return ComparedModelView(pushes=pushes, verdicts=self._verdicts(found.model))
+
+    def _verdicts(self, model: Artifact) -> list[VerdictView]:
+        return [
+            VerdictView(
+                node=e.node,
+                piece=e.piece,
+                blessed=said.blessed,
+                reason=str(said.properties.get("reason", "")),
+                execution=e.id,
+            )
+            for e, said in verdicts(self.history, model)
+        ]
 
     def model(self, target: str, said: str) -> Artifact:
         """The model of a version on a target (`3`), of an artifact's number (`#17`), or the one pushed last."""
@@ -163,6 +190,7 @@ class Ancestry:
             ingredients=dict(step.execution.ingredients),
             inputs=self._artifacts(step.taken),
             back=self._artifacts(step.back),
+            outputs=self._artifacts(step.execution.outputs),
         )
 
     def _artifacts(self, artifacts: Artifacts) -> dict[str, list[ArtifactView]]:
@@ -224,4 +252,20 @@ def _span(execution: Execution, spec: PipelineSpec) -> ReadSpanView:
     label = span_name(spec.calendars.get(execution.node, NUMBERS), number, version)
     return ReadSpanView(
         node=execution.node, span=number, version=version, content=content, execution=execution.id, label=label
+    )
+
+
+def _spans_view(d: SpansDifference, calendar: Calendar) -> SpansDifferenceView:
+    new, left = sorted(set(d.after) - set(d.before)), sorted(set(d.before) - set(d.after))
+    told = (("new", new), ("left", left), ("corrected", d.corrected))
+    changes = [f"{ranges_said(calendar, some)} {word}" for word, some in told if some]
+    before, after = (ranges_said(calendar, numbers) for numbers in (d.before, d.after))
+    return SpansDifferenceView(
+        node=d.node,
+        before=list(d.before),
+        after=list(d.after),
+        new=new,
+        left=left,
+        corrected=list(d.corrected),
+        label=f"{before} -> {after}: {', '.join(changes) or 'the same'}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from ctd.api.times import StepView, TimesView
+from ctd.api.times import GapView, StepView, TimesView
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution
 from ctd.core.history import History
@@ -51,6 +51,16 @@ def _step(step: Step, path: CriticalPath) -> StepView:
         critical=step.critical,
         slack=round(step.slack.total_seconds(), 3),
         gain=round(step.gain.total_seconds(), 3),
+        gaps=[
+            GapView(
+                kind=gap.kind.value,
+                said=gap.said,
+                start=_seconds(gap.start, path),
+                end=_seconds(gap.end, path),
+                seconds=round(gap.took.total_seconds(), 3),
+            )
+            for gap in step.gaps
+        ],
     )
 
 

@@ -42,7 +42,7 @@ from ctd.engine.collect import kept_by
 from ctd.planning.asked import own_pause
 from ctd.planning.canaries import live, trial
 from ctd.planning.condition import condition
-from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Standing, Wait
+from ctd.planning.decisions import AlertKind, Blocked, Decision, Plan, Reuse, Run, Standing, Wait
 from ctd.planning.retention import Collect, collectable, orphaned
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.pipeline import PipelineSpec
@@ -243,10 +243,13 @@ class Views:
             return LiveView(target=target, path="", problem=f"no target {target!r} is declared")
         path = declared.base_path(pipeline)
         execution = live(self.history, pipeline, target)
-        if execution is None:
-            return LiveView(target=target, path=path, kind=declared.kind, problem="nothing was pushed yet")
-        (pushed,) = execution.output("pushed_model")
         made = self.plans().get(pipeline)
+        overdue = _overdue(made, target)
+        if execution is None:
+            return LiveView(
+                target=target, path=path, kind=declared.kind, problem="nothing was pushed yet", overdue=overdue
+            )
+        (pushed,) = execution.output("pushed_model")
         standing = made.targets.get(target, Standing()) if made else Standing()
         return LiveView(
             target=target,
@@ -260,6 +263,7 @@ class Views:
             hold=standing.hold,
             canary=self._canary(pipeline, target),
             problem=standing.trouble,
+            overdue=overdue,
         )
 
     def _canary(self, pipeline: str, target: str) -> str:
@@ -344,6 +348,11 @@ def memory_mb() -> float:
 
 def _alerts(made: Plan) -> list[str]:
     return [f"{a.node}: {a.because}. {a.hint}" for a in made.alerts]
+
+
+def _overdue(made: Plan | None, target: str) -> str | None:
+    alerts = (a for a in (made.alerts if made else ()) if a.kind is AlertKind.OVERDUE and a.target == target)
+    return _time(next((a.since for a in alerts), None))
 
 
 def state_word(decision: Decision) -> NodeState:

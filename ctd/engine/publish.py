@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import itertools
-import os
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -61,7 +60,7 @@ def bring_near(staging: Path, outcome: Outcome, place: Callable[[str], Path]) ->
             if final.is_dir() or near.is_dir():
                 continue
             _make_folder(final.parent)
-            if os.path.lexists(copying):
+            if _there(copying):
                 shutil.rmtree(copying)
             fp("art.before_copy")
             shutil.copytree(staging / output, copying, symlinks=True)
@@ -149,10 +148,10 @@ def set_aside(state: StateDir, damage: Damage) -> Damage:
         raise IllegalTransition(f"{place} is not ctd's to move", hint="Only what lies in its artifact store is.")
     folder = state.damaged.joinpath(*inside[:3])
     with machine("aside.move", "it cannot be set aside", place):
-        if not os.path.lexists(place):
+        if not _there(place):
             return damage
         _make_folder(folder)
-        remains = next(p for n in itertools.count(1) if not os.path.lexists(p := folder / f"{inside[3]}-{n}"))
+        remains = next(p for n in itertools.count(1) if not _there(p := folder / f"{inside[3]}-{n}"))
         kept = replace(damage, aside=str(remains))
         fp("aside.before_note")
         write_note(kept)
@@ -172,7 +171,7 @@ def _rename_or_copy(place: Path, remains: Path) -> None:
         if error.errno != errno.EXDEV:
             raise
         copying = _hidden(remains, COPYING)
-        if os.path.lexists(copying):
+        if _there(copying):
             shutil.rmtree(copying)
         shutil.copytree(place, copying, symlinks=True)
         copying.rename(remains)
@@ -238,12 +237,21 @@ def _remove(state: StateDir, path: Path) -> None:
         if not _ours(state, path):
             hint = "Only what lies below the state directory is."
             raise IllegalTransition(f"{path} is not ctd's to remove", hint=hint)
-        if os.path.lexists(path) and not path.parent.samefile(root):
+        if _there(path) and not path.parent.samefile(root):
             _out_of_sight(path, root)
         for rest in (path, *_out_of_sight_names(path, root)):  # of an earlier time, too, that was cut short
-            if os.path.lexists(rest):
+            if _there(rest):
                 fp("gc.mid_tree")
                 _remove_tree(rest)
+
+
+def _there(path: Path) -> bool:
+    """Whether there is something, a broken link too. Raises OSError where nobody can tell: that is no absence."""
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
 
 
 def _ours(state: StateDir, path: Path) -> bool:
@@ -263,7 +271,7 @@ def _out_of_sight(path: Path, root: Path) -> None:
         return  # it is out of sight
     gone, beside = _out_of_sight_names(path, root)
     for hidden in (gone, beside):
-        if os.path.lexists(hidden):
+        if _there(hidden):
             _remove_tree(hidden)
         try:
             fp("remove.rename")

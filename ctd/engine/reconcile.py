@@ -30,7 +30,7 @@ from ctd.engine.remains import MEND, Remains
 from ctd.engine.slots import Slots
 from ctd.engine.turns import Claim, Turns
 from ctd.observability import Event
-from ctd.planning.decisions import Alert, Blocked, Plan, Run, Subject, Wait
+from ctd.planning.decisions import AlertKind, Blocked, Plan, Run, Subject, Wait
 from ctd.planning.lineage import story
 from ctd.planning.retention import Collect
 from ctd.planning.world import World
@@ -59,7 +59,7 @@ class Reconciler:
         self._endings = Endings(parts, self._slots, self._remains, self._readiness)
         self._was_refused = False
         self._said: dict[tuple[str, Subject], str] = {}
-        self._alerts: dict[str, frozenset[Alert]] = {}  # that were logged, by pipeline
+        self._alerts: dict[str, set[tuple[AlertKind, str]]] = {}  # what was logged of alerts, by pipeline
 
     def plan(self, spec: PipelineSpec) -> Plan:
         """What there is to do about a pipeline now. Changes nothing."""
@@ -163,7 +163,7 @@ class Reconciler:
         p = self._parts
         kind = spec.node(run.subject.node).kind
         begun = run.execution(spec.name, kind, p.clock.now(), epoch=p.epoch)
-        execution = p.store.begin(replace(begun, timings=self._moments.before(spec.name, run)))
+        execution = p.store.begin(replace(begun, timings=self._moments.before(spec.name, run, p.history, p.epoch)))
         fp("store.after_intent")
         p.history.record(execution)
         log.info(Event.EXECUTION_STARTED.value, extra={**execution.log_fields(), "because": run.because})
@@ -222,11 +222,11 @@ class Reconciler:
 
     def _say(self, made: Plan) -> None:
         """Log alerts, and decisions that wait or are blocked, once per reason."""
-        alerts = frozenset(made.alerts)
-        for alert in alerts - self._alerts.get(made.pipeline, frozenset()):
-            event = Event.TARGET if alert.target else Event.MISNUMBERED if alert.spans else Event.STALE
-            log.warning(event.value, extra={"pipeline": made.pipeline, **vars(alert)})
-        self._alerts[made.pipeline] = alerts
+        known = self._alerts.get(made.pipeline, set())
+        for alert in (alert for alert in made.alerts if (alert.kind, alert.because) not in known):
+            fields = {"node": alert.node, "target": alert.target, "because": alert.because, "hint": alert.hint}
+            log.warning(_ALERTS[alert.kind].value, extra={"pipeline": made.pipeline, **fields})
+        self._alerts[made.pipeline] = {(alert.kind, alert.because) for alert in made.alerts}
         telling = {d.subject: d for d in _telling(made)}
         mine = {place for place in self._said if place[0] == made.pipeline}
         for place in mine - {(made.pipeline, subject) for subject in telling}:
@@ -242,6 +242,14 @@ class Reconciler:
             else:
                 fields |= {"because": d.because, "hint": d.hint if isinstance(d, Blocked) else ""}
             log.warning(Event.DECISION.value, extra=fields)
+
+
+_ALERTS = {
+    AlertKind.SILENT: Event.STALE,
+    AlertKind.MISNUMBERED: Event.MISNUMBERED,
+    AlertKind.TARGET: Event.TARGET,
+    AlertKind.OVERDUE: Event.OVERDUE,
+}
 
 
 def _telling(made: Plan) -> Iterator[Wait | Blocked]:

@@ -11,7 +11,7 @@ from itertools import pairwise
 from ctd.core.calendars import number_at
 from ctd.core.timing import format_duration
 from ctd.planning.backfills import invited
-from ctd.planning.decisions import Alert
+from ctd.planning.decisions import Alert, AlertKind
 from ctd.planning.world import SpansFact, World
 from ctd.specs.nodes import ExampleGenSpec
 
@@ -106,7 +106,7 @@ def misnumbered(
     because += ": what comes now counts as late and enters no window" if shut_out else ": windows take it as the newest"
     hint = f"If the number is wrong, remove the folder or write `deny: [{', '.join([first, *others])}]` at {name}"
     by_hand = f"; `ctd backfill {pipeline} {after} {after}` lets a span in as it is" if shut_out else ""
-    return Alert(name, because, f"{hint}{by_hand}.", spans=tuple(wrong))
+    return Alert(name, because, f"{hint}{by_hand}.", kind=AlertKind.MISNUMBERED, spans=tuple(wrong))
 
 
 def _last_day(node: ExampleGenSpec, now: datetime) -> float:
@@ -143,4 +143,5 @@ def silence(node: ExampleGenSpec, name: str, since: datetime) -> Alert:
     last = since - node.stale_after if node.stale_after else since
     because = f"no new span since {last:%Y-%m-%d %H:%M} UTC (stale_after {said}): what is made is made of old data"
     places = " and ".join(pattern.text for pattern in node.patterns.values())
-    return Alert(name, because, f"See what keeps the source of {places}, or raise `stale_after`.")
+    hint = f"See what keeps the source of {places}, or raise `stale_after`."
+    return Alert(name, because, hint, kind=AlertKind.SILENT, since=last)

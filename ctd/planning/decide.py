@@ -42,6 +42,7 @@ class Wanted:
     hasty: bool = False  # what runs on other inputs gives way to it
     new: str = ""  # what to say when nothing of this key was ever done
     note: str = ""  # what was left out of the inputs, and why
+    shown: str = ""  # the same, less what another node tells already
     held_up: bool = False  # whether that needs mending
     span: int | None = None
     version: int | None = None
@@ -152,9 +153,9 @@ def _reuse(wanted: Wanted, done: Execution, world: World) -> Decision:
     if unreadable:
         return Wait(wanted.subject, f"{unreadable}; {same}", execution=done.id, outputs=done.outputs)
     if wanted.held_up:
-        because = f"{wanted.note}; {same} stays"
+        because = f"{wanted.shown}; {same} stays"
         return Wait(wanted.subject, because, stuck=True, execution=done.id, outputs=done.outputs, note=wanted.note)
-    return Reuse(wanted.subject, f"{same}; {wanted.note}" if wanted.note else same, done.id, done.outputs)
+    return Reuse(wanted.subject, f"{same}; {wanted.shown}" if wanted.shown else same, done.id, done.outputs)
 
 
 def _run(wanted: Wanted, key: str, tried: tuple[Execution, ...], world: World) -> Run:
@@ -162,7 +163,7 @@ def _run(wanted: Wanted, key: str, tried: tuple[Execution, ...], world: World) -
     last = world.history.latest(wanted.pipeline, wanted.subject.node, wanted.subject.piece)
     return Run(
         wanted.subject,
-        f"{because}; {wanted.note}" if wanted.note else because,
+        f"{because}; {wanted.shown}" if wanted.shown else because,
         key,
         wanted.ingredients,
         wanted.inputs,

@@ -87,6 +87,7 @@ class Held:
     stuck: bool = False
     refused: bool = False  # a verdict said no, which is not an error
     left_out: tuple[LeftOut, ...] = ()
+    short: str = ""  # without what was left out, where `because` tells of that
 
 
 def held(decision: Decision) -> str:
@@ -101,6 +102,6 @@ def held(decision: Decision) -> str:
         case Wait() if decision.running:
             return f"{name} is running"
         case Wait() if decision.follows:  # a chain of waits is told by its end, not by every link
-            return decision.because
+            return decision.short or decision.because
         case _:
             return f"{name} waits: {decision.because}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -107,6 +108,7 @@ class Wait:
     execution: int = 0  # the one that runs, or whose outputs stay
     outputs: Artifacts = field(default_factory=dict)
     note: str = ""  # with `outputs`: what was left out of their inputs, and why
+    short: str = ""  # for those that wait for this: the reason without a list that is told here
 
     action = "wait"
 
@@ -136,6 +138,15 @@ class Blocked:
 Decision = Run | Reuse | Wait | Blocked
 
 
+class AlertKind(str, enum.Enum):
+    """What an alert is about."""
+
+    SILENT = "silent"  # an input brought nothing new for longer than `stale_after`
+    MISNUMBERED = "misnumbered"  # a span's number is likely wrong: far ahead of all others, or of today
+    TARGET = "target"  # a target has not what was pushed there, or what was on trial was taken back
+    OVERDUE = "overdue"  # nothing was pushed for longer than `push_within` although data came
+
+
 @dataclass(frozen=True)
 class Alert:
     """Something that is not as it should be although nothing failed."""
@@ -144,6 +155,9 @@ class Alert:
     because: str
     hint: str = ""
     target: str = ""  # the one it is about, if it is about one
+    kind: AlertKind = AlertKind.TARGET
+    since: datetime | None = None
+    causes: tuple[str, ...] = ()  # what holds a push up
     passes: bool = False  # ctd sees to it by itself: nobody has to act
     spans: tuple[int, ...] = ()  # those it is about
 

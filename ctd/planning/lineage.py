@@ -14,6 +14,8 @@ from ctd.core.history import History
 from ctd.core.spans import plain_key
 from ctd.planning.reasons import Calendars, changes
 
+_VERDICTS = frozenset({ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING, ArtifactType.CANARY_BLESSING})
+
 
 @dataclass(frozen=True)
 class Step:
@@ -43,6 +45,16 @@ class Reach:
 
 
 @dataclass(frozen=True)
+class SpansDifference:
+    """The spans of one input in two models; `corrected` are in both, with other contents."""
+
+    node: str
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+    corrected: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Difference:
     """What differs in one piece of work between two models; `before` or `after` is 0 where there was no such work."""
 
@@ -59,10 +71,10 @@ def lineage(history: History, model: Artifact, *, deep: bool = False) -> Lineage
     maker = history.maker(model.id)
     made = ancestors(history, [maker] if maker else [], deep=deep)
     known = {step.execution.id for step in made}
-    verdicts = ancestors(history, history.verdicts(model), deep=deep)
+    judges = ancestors(history, history.verdicts(model), deep=deep)
     pipeline = maker.pipeline if maker else ""
     pushes = [e for target in history.targets(pipeline) for e in history.pushes(pipeline, target) if _took(e, model)]
-    judged = tuple(step for step in verdicts if step.execution.id not in known)
+    judged = tuple(step for step in judges if step.execution.id not in known)
     return Lineage(model, made, judged, tuple(sorted(pushes, key=lambda e: e.id, reverse=True)))
 
 
@@ -77,7 +89,7 @@ def story(history: History, model: Artifact) -> dict[str, Any]:
         "code": ingredients.get("code", ""),
         "settings": ingredients.get("settings", {}),
         "spans": [_read(e) for e in spans(found.made)],
-        "verdicts": [str(a.properties.get("reason", "")) for e in history.verdicts(model) for a in _results(e)],
+        "verdicts": [str(said.properties.get("reason", "")) for _, said in verdicts(history, model)],
         "made_by": [
             {"node": e.node, "piece": e.piece, "key": e.key, "execution": e.id, "fingerprint": e.fingerprint}
             for e in (step.execution for step in found.made)
@@ -89,6 +101,17 @@ def _read(e: Execution) -> dict[str, Any]:
     number, version = e.ingredients["span"]
     name = e.key.removeprefix("span-")
     return {"span": number, "name": name, "version": version, "content": e.ingredients.get("content", "")}
+
+
+def verdicts(history: History, model: Artifact) -> Iterator[tuple[Execution, Artifact]]:
+    """What was said of a model, oldest first. An evaluation is about a model as well, and says neither yes nor no."""
+    return ((e, a) for e in history.verdicts(model) for a in _results(e) if a.type in _VERDICTS)
+
+
+def evaluations(history: History, model: Artifact) -> Mapping[str, tuple[Execution, Artifact]]:
+    """The newest evaluation of a model by each evaluator."""
+    found = ((e, a) for e in history.verdicts(model) for a in _results(e))
+    return {e.node: (e, a) for e, a in found if a.type is ArtifactType.EVALUATION}
 
 
 def _results(execution: Execution) -> Iterator[Artifact]:
@@ -159,6 +182,28 @@ def difference(
             said = tuple(changes(now.ingredients, then.ingredients, whose)) or ("done again on the same",)
             found.append(Difference(now.node, now.piece, now.key, then.id, now.id, said))
     return tuple(found)
+
+
+def spans_difference(old: Lineage, new: Lineage) -> tuple[SpansDifference, ...]:
+    """The spans that went into each of two models, by input."""
+    then, now = _contents(old.made), _contents(new.made)
+    return tuple(
+        SpansDifference(
+            node,
+            tuple(sorted(before := then.get(node, {}))),
+            tuple(sorted(after := now.get(node, {}))),
+            tuple(sorted(n for n in before.keys() & after.keys() if before[n] != after[n])),
+        )
+        for node in dict.fromkeys((*now, *then))
+    )
+
+
+def _contents(made: Iterable[Step]) -> dict[str, dict[int, str]]:
+    """The contents of the spans that were read, by input and span."""
+    found: dict[str, dict[int, str]] = {}
+    for e in spans(made):
+        found.setdefault(e.node, {})[root_span(e) or 0] = str(e.ingredients.get("content", ""))
+    return found
 
 
 def _only(then: Execution | None, now: Execution | None, calendars: Mapping[tuple[str, str], Calendars]) -> Difference:

@@ -24,11 +24,13 @@ from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import Hold, hold, inputs_of, live_is_damaged, repair
 from ctd.planning.judging import Judging, model_key
+from ctd.planning.push_deadlines import PushDeadlines
 from ctd.planning.reasons import span_key, spans_key
 from ctd.planning.resolve import Inputs, Resolver, gather, spans_of
 from ctd.planning.results import Results
 from ctd.planning.supersede import unless_running
 from ctd.planning.times import in_time
+from ctd.planning.told_once import ToldOnce
 from ctd.planning.world import SpanFact, SpansFact, World
 from ctd.specs.pipeline import PipelineSpec, WiredPiece
 from ctd.specs.timing import TimedNode
@@ -66,6 +68,7 @@ class _Planner:
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
         self.told: dict[tuple[str, str], str] = {}
+        self.lists = ToldOnce()
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
@@ -94,6 +97,7 @@ class _Planner:
                 decision = self._decide(wired, None)
                 self.decided.single[wired.id] = decision
                 decisions.append(decision)
+        self._note_deadlines()
         return Plan(
             self.spec.name,
             tuple(decisions),
@@ -107,6 +111,14 @@ class _Planner:
             frozenset(self.unseen),
             self.decided.late,
         )
+
+    def _note_deadlines(self) -> None:
+        """Which targets have gone without a push for too long, and when others would have."""
+        for found in PushDeadlines(self.spec, self.world, self.decided, self.left_out, self.targets).alerts():
+            if isinstance(found, Alert):
+                self.alerts.append(found)
+            else:
+                self.alert_at = min(found, self.alert_at or found)
 
     def _fan(self, wired: WiredPiece) -> dict[int, Decision]:
         """The decisions on the spans that a piece runs for."""
@@ -316,7 +328,8 @@ class _Planner:
         if isinstance(inputs, Held):
             if inputs.refused:
                 return Blocked(subject, inputs.because, failed=False)
-            return Wait(subject, inputs.because, stuck=inputs.stuck, follows=True)
+            short = f"{inputs.short} ({wired.node} says which spans it goes without)" if inputs.short else ""
+            return Wait(subject, inputs.because, stuck=inputs.stuck, follows=True, short=short)
         decision = self._wanted_on(wired, inputs, span)
         if not isinstance(decision, Run):
             return decision
@@ -336,6 +349,7 @@ class _Planner:
                 hasty=isinstance(node, TimedNode) and node.supersede == "running",
                 new="" if span is None else "new span",
                 note=inputs.note,
+                shown=self.lists.told(wired, inputs.parts),
                 held_up=inputs.stuck,
                 span=span,
                 calendars=wired.calendars,

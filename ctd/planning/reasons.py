@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,6 +24,23 @@ def spans_key(calendar: Calendar, numbers: Sequence[int]) -> str:
     if len(numbers) == 1:
         return f"span-{calendar.say(numbers[0])}"
     return f"spans {calendar.say(min(numbers))}..{calendar.say(max(numbers))} ({len(numbers)})"
+
+
+def spans_said(calendar: Calendar, numbers: Sequence[int]) -> str:
+    """`span 3`, `spans 3, 5..9`."""
+    return f"{'span' if len(numbers) == 1 else 'spans'} {ranges_said(calendar, numbers)}"
+
+
+def ranges_said(calendar: Calendar, numbers: Iterable[int]) -> str:
+    """`3, 5..9`; `none`."""
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][-1] + 1:
+            runs[-1].append(number)
+        else:
+            runs.append([number])
+    say = calendar.say
+    return ", ".join(f"{say(run[0])}..{say(run[-1])}" if len(run) > 1 else say(run[0]) for run in runs) or "none"
 
 
 def what_changed(new: Mapping[str, Any], last: Execution | None, calendars: Calendars) -> str:

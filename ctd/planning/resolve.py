@@ -25,14 +25,13 @@ class Inputs:
     note: str
     stuck: bool
     left_out: tuple[LeftOut, ...]
+    parts: tuple[Taken, ...] = ()  # those that trigger, each with its own note
 
 
 def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | Held:
     """Take every wired input; Held for the first that is not there and is needed."""
     artifacts: dict[str, tuple[Artifact, ...]] = {}
-    notes: list[str] = []
-    left_out: list[LeftOut] = []
-    stuck = False
+    parts: list[Taken] = []
     for key in wired.sources:
         taken, wanted = take(key), wired.piece.takes[key]
         if isinstance(taken, Held):
@@ -42,10 +41,10 @@ def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | H
         if taken.artifacts:
             artifacts[key] = taken.artifacts
         if wanted.triggers:
-            notes.append(taken.note)
-            left_out += taken.left_out
-            stuck = stuck or taken.stuck
-    return Inputs(artifacts, joined(notes), stuck, tuple(dict.fromkeys(left_out)))
+            parts.append(taken)
+    left_out = tuple(dict.fromkeys(left for part in parts for left in part.left_out))
+    note, stuck = joined(part.note for part in parts), any(part.stuck for part in parts)
+    return Inputs(artifacts, note, stuck, left_out, tuple(parts))
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from ctd.core.completeness import Quiet
 from ctd.core.executions import BEFORE, Execution
 from ctd.core.timing import format_duration
 from ctd.planning.critical import CriticalPath, Step
+from ctd.planning.gaps import GapKind
 from ctd.specs.nodes import ExampleGenSpec
 from ctd.specs.pipeline import PipelineSpec
 
@@ -17,8 +18,10 @@ _NOTABLE = 0.5  # seconds: less is not worth a sentence
 _LONG_START = 1.0  # seconds until a process is ready; a fork of a template that stands ready takes hundredths
 
 DOING: Mapping[str, str] = {
+    "down": "down",
     "notice": "noticing",
     "settle": "settling",
+    "held": "held up",
     "wait": "waiting",
     "start": "starting",
     "verify": "verifying",
@@ -34,7 +37,9 @@ DOING: Mapping[str, str] = {
 
 def shorter(path: CriticalPath, spec: PipelineSpec) -> tuple[str, ...]:
     """Sentences, each with its seconds."""
-    found = [fact for step in path.critical for of in (_settling, _waiting, _starting) for fact in of(step, spec)]
+    found = [
+        fact for step in path.critical for of in (_settling, _waiting, _held, _starting) for fact in of(step, spec)
+    ]
     found += [fact for step in _slowest(path) for fact in _working(step)]
     found.sort(key=lambda fact: fact[0], reverse=True)
     return (*(said for _, said in found), *_beside(path))
@@ -66,6 +71,15 @@ def _waiting(step: Step, spec: PipelineSpec) -> Iterator[Fact]:
     pool = spec.node(e.node).pool_of(piece) if piece else ""
     more = f"`ctd run --parallel`, or `--pool {pool}=...`" if pool else "`ctd run --parallel`"
     yield seconds, f"{_name(e)} waited {_said(seconds)} for a slot: more of them ({more}), or a higher `priority`"
+
+
+def _held(step: Step, spec: PipelineSpec) -> Iterator[Fact]:
+    """What held it up that is told nowhere else."""
+    del spec
+    for gap in step.gaps:
+        seconds = gap.took.total_seconds()
+        if gap.kind not in (GapKind.SLOT, GapKind.SETTLE) and seconds >= _NOTABLE:
+            yield seconds, f"{_name(step.execution)} waited {_said(seconds)}: {gap.said}"
 
 
 def _starting(step: Step, spec: PipelineSpec) -> Iterator[Fact]:

@@ -12,6 +12,7 @@ from ctd.core.executions import LeftOut
 from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Window
 from ctd.planning.decided import Held, Status, Taken, held, outputs_of, status_of
 from ctd.planning.decisions import Decision
+from ctd.planning.reasons import spans_said
 
 
 class Admission(enum.Enum):
@@ -36,6 +37,10 @@ _KINDS = {
 }
 
 
+_NOTED = {"failed": "left out", "late": "left out", "quarantined": "quarantined"}
+"""Kinds of what is left out that are told with the work: what has not come, and what the spec denies, is no news."""
+
+
 @dataclass(frozen=True)
 class Gate:
     """A validator: its decisions by span, and what its refusal means (block, quarantine or warn).
@@ -56,7 +61,6 @@ class _Found:
     numbers: list[int] = field(default_factory=list)
     artifacts: list[Artifact] = field(default_factory=list)
     pending: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
     stuck: bool = False
 
@@ -101,14 +105,15 @@ def window(  # noqa: PLR0913 - all that a window depends on
             case Admission.STOP:
                 return Held(why, stuck=True, refused=True, left_out=tuple(found.left_out))
             case Admission.FAILED | Admission.QUARANTINED:
-                found.notes += [why] if why else []
                 found.stuck = found.stuck or admission is Admission.FAILED
             case _:
                 pass
     if found.pending:
         more = f", and {len(found.pending) - 1} more" if len(found.pending) > 1 else ""
         return Held(found.pending[0] + more, left_out=tuple(found.left_out))
-    taken = Taken(in_order(found.artifacts), "; ".join(found.notes), found.stuck, tuple(found.left_out))
+    taken = Taken(
+        in_order(found.artifacts), left_out_note(found.left_out, calendar), found.stuck, tuple(found.left_out)
+    )
     # What is shut out is no gap, whether it has come or not: nobody waits for it.
     arrived = {*shut_out, *(n for n, d in decisions.items() if status_of(d) is not Status.ABSENT)}
     return complete(select, taken, found.numbers, lambda n: n in arrived, calendar)
@@ -121,6 +126,15 @@ def _left_out(span: int, name: str, kind: str, why: str, decision: Decision) -> 
     for said in (f"left out span {name}: ", f"quarantined span {name}: ", f"span {name}: "):
         why = why.removeprefix(said)
     return LeftOut(span, kind, why or decision.because)
+
+
+def left_out_note(left_out: Iterable[LeftOut], calendar: Calendar) -> str:
+    """What a window goes without, in words; spans that lack for the same reason together."""
+    groups: dict[tuple[str, str], list[int]] = {}
+    for left in left_out:
+        if left.kind in _NOTED:
+            groups.setdefault((_NOTED[left.kind], left.why), []).append(left.span)
+    return "; ".join(f"{word} {spans_said(calendar, numbers)}: {why}" for (word, why), numbers in groups.items())
 
 
 def admit(decision: Decision, span: int, gates: Iterable[Gate], calendar: Calendar) -> tuple[Admission, str]:
@@ -164,7 +178,8 @@ def complete(
         because = f"span {calendar.say(gap)} has not arrived, and on_gap says wait" if gap is not None else ""
     if not because:
         return taken
-    return Held(f"{because}; {taken.note}" if taken.note else because, taken.stuck, left_out=taken.left_out)
+    said = f"{because}; {taken.note}" if taken.note else because
+    return Held(said, taken.stuck, left_out=taken.left_out, short=because if taken.note else "")
 
 
 def in_order(artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:

@@ -56,9 +56,12 @@ class Spec(BaseModel):
         """What the file says, as JSON values: whoever reads them has the same spec, and knows what was said."""
         return self.model_dump(mode="json", exclude_unset=True)
 
+    of_no_work: ClassVar[frozenset[str]] = frozenset()
+    """Keys that are about when or whether something is done or told, so that an edit of them mends no work."""
+
     def identity(self) -> str:
         """A digest of all that it says, what changes no result included. A key at its default counts as not said."""
-        return digest_of(self.model_dump(mode="json", exclude_defaults=True))
+        return digest_of(self.model_dump(mode="json", exclude_defaults=True, exclude=set(self.of_no_work)))
 
 
 def _duration(value: object) -> object:

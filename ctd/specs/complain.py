@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import types
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Union, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
@@ -37,29 +39,55 @@ _LIMITS = {
 }
 
 
-def problems_of(error: ValidationError, document: Document, model: Any) -> list[Problem]:
+@dataclass(frozen=True)
+class Placed:
+    """A problem, and the place in the file that is at fault.
+
+    `missing` is the key that is to be there, `instead` what was probably meant. `of_all` says that it is about the file
+    as a whole, such as how nodes fit together; `among`, that it is about how the keys of this place fit together.
+    """
+
+    place: Place
+    problem: Problem
+    missing: str = ""
+    instead: str = ""
+    of_all: bool = False
+    among: Place | None = None
+    needless: bool = False  # the key that is at fault means nothing to others
+
+
+def problems_of(error: ValidationError, document: Document, model: Any) -> list[Placed]:
     """Every error of a validation as a problem at its line."""
     return [p for details in error.errors(include_url=False) for p in _problems(details, document, model)]
 
 
-def _problems(details: ErrorDetails, document: Document, model: Any) -> Iterator[Problem]:
+def _problems(details: ErrorDetails, document: Document, model: Any) -> Iterator[Placed]:
     location: Place = tuple(step for step in details["loc"] if step != "[key]")
     cause = details.get("ctx", {}).get("error")
     if isinstance(cause, Complaints):
         for complaint in cause.complaints:
-            yield document.problem((*location, *complaint.at), str(complaint), complaint.hint)
+            placed = _placed(document, (*location, *complaint.at), str(complaint), complaint.hint)
+            yield replace(placed, of_all=not location, among=document.place(location))
         return
     where = _where(document, location)
     if cause is not None:
         at = (*location, *getattr(cause, "at", ()))
-        yield document.problem(at, f"{where}: {cause}", getattr(cause, "hint", ""))
+        placed = _placed(document, at, f"{where}: {cause}", getattr(cause, "hint", ""))
+        yield replace(placed, among=document.place(location))
         return
     message, hint = _said(details, location, model)
     if location[-1:] == ("kind",):
         where = _where(document, location[:-1])  # it is the node that has a kind
     if details["type"] == "union_tag_invalid":
         location = (*location, "kind")
-    yield document.problem(location, f"{where} {message}", hint)
+    missing = str(location[-1]) if details["type"] == "missing" else ""
+    instead = _meant(details["input"], location[:-1], model) if details["type"] == "union_tag_invalid" else ""
+    placed = _placed(document, location, f"{where} {message}", hint)
+    yield replace(placed, missing=missing, instead=instead, needless=details["type"] == "extra_forbidden")
+
+
+def _placed(document: Document, location: Place, message: str, hint: str) -> Placed:
+    return Placed(document.place(location), document.problem(location, message, hint))
 
 
 def _where(document: Document, location: Place) -> str:
@@ -108,10 +136,20 @@ def _called(owner: Any) -> str:
     return {"PipelineSpec": "a pipeline"}.get(getattr(owner, "__name__", ""), "")
 
 
+def _kinds(location: Place, model: Any) -> list[str]:
+    shape, _ = _shape(model, location)
+    return [str(kind) for m in _members(shape) for kind in _choices(m.model_fields["kind"].annotation)]
+
+
+def _meant(value: Any, location: Place, model: Any) -> str:
+    """The kind that was probably meant by one that there is not."""
+    said = str(value.get("kind")) if isinstance(value, Mapping) else ""
+    return next(iter(difflib.get_close_matches(said.lower(), _kinds(location, model), n=1)), "")
+
+
 def _unknown_kind(value: Any, location: Place, model: Any) -> tuple[str, str]:
     place = location[:-1] if location and location[-1] == "kind" else location
-    shape, _ = _shape(model, place)
-    known = [str(kind) for m in _members(shape) for kind in _choices(m.model_fields["kind"].annotation)]
+    known = _kinds(place, model)
     said = value.get("kind") if isinstance(value, Mapping) else value
     if said is None:
         return "lacks the key 'kind'", f"Kinds are {listed(known)}."

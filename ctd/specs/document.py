@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,12 @@ _WORDS = {
     "true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False,
 }  # fmt: skip
 _UNPRINTABLE = re.compile("[^\x09\x0a\x0d\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+
+_QUOTED = re.compile(r"""#.*|"(?:[^"\\]|\\.)*"|'(?:[^']|'')*'""")
+_BRACED = re.compile(
+    r"(?:(?<=: )|(?<=[\[{,])|(?<=, )|(?<=- ))(?P<path>[^\s,{}\[\]\"']*(?P<name>\{[A-Za-z]+(?::[0-9]+)?\})[^\s,\"']*)"
+)
+_MOST_UNQUOTED = 50
 
 # What the parser says, and what it means to someone who did not write a parser.
 _SYNTAX = (
@@ -71,6 +77,14 @@ class Document:
         return Problem(self.file, *self.marks.get(self.place(location), (1, 1)), message, hint, warning)
 
 
+class Flawed(SpecProblems):
+    """What is wrong with a file that could be parsed to its end all the same, so that more may be found."""
+
+    def __init__(self, problems: Iterable[Problem], document: Document) -> None:
+        super().__init__(problems)
+        self.document = document
+
+
 def read_document(file: str) -> Document:
     """Read and parse a file. Raises SpecProblems."""
     return parse_document(_decoded(file, read_once(file)), file)
@@ -98,16 +112,79 @@ def parse_document(text: str, file: str) -> Document:
         column = bad.start() - text.rfind("\n", 0, bad.start())
         message = f"the character U+{ord(bad[0]):04X} cannot be part of YAML"
         raise SpecProblems([Problem(file, line, column, message, "Delete it; saving as plain UTF-8 text helps.")])
+    found: list[Problem] = []
+    for _ in range(_MOST_UNQUOTED):
+        builder, ended = _built(text, file)
+        unquoted = _unquoted(text, ended) if isinstance(ended, yaml.MarkedYAMLError) else None
+        if unquoted is None:
+            break
+        # As if it had been quoted, there may be more to tell of the rest.
+        found.append(unquoted.problem(file))
+        text = unquoted.quoted(text)
+    found += [*builder.problems, *([_syntax(file, ended)] if ended else [])]
+    document = Document(file, builder.root, builder.marks)
+    if found:
+        raise SpecProblems(found) if ended or builder.stopped else Flawed(found, document)
+    return document
+
+
+def _built(text: str, file: str) -> tuple[_Builder, Exception | None]:
+    """What could be built of a text, and what ended it before its end."""
     builder = _Builder(file)
     try:
         builder.build(yaml.parse(text, Loader=_LOADER))
-    except yaml.MarkedYAMLError as error:
-        builder.problems.append(_syntax(file, error))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        builder.problems.append(Problem(file, 1, 1, f"is no YAML: {error}"))
-    if builder.problems:
-        raise SpecProblems(builder.problems)
-    return Document(file, builder.root, builder.marks)
+        return builder, error
+    return builder, None
+
+
+@dataclass(frozen=True)
+class _Unquoted:
+    """A path with braces that YAML takes for mappings, since it is not in quotes."""
+
+    path: str
+    line: int  # from 0
+    column: int
+
+    def problem(self, file: str) -> Problem:
+        message = f"is no YAML: the path {self.path} has braces, so it must be in quotes here"
+        return Problem(file, self.line + 1, self.column + 1, message, f'Write "{self.path}".')
+
+    def quoted(self, text: str) -> str:
+        lines = text.split("\n")
+        line, end = lines[self.line], self.column + len(self.path)
+        lines[self.line] = f'{line[: self.column]}"{self.path}"{line[end:]}'
+        return "\n".join(lines)
+
+
+def _unquoted(text: str, error: yaml.MarkedYAMLError) -> _Unquoted | None:
+    """The path that a syntax error comes of, if it comes of one."""
+    marks = [mark.line for mark in (error.context_mark, error.problem_mark) if mark]
+    lines = text.split("\n")
+    open_ = 0  # brackets; outside of all of them a path needs quotes only if it begins with one
+    for number in range(min(marks, default=0), min(max(marks, default=-1) + 1, len(lines))):
+        bare = _QUOTED.sub(lambda quoted: "_" * len(quoted[0]), lines[number])
+        for token in _BRACED.finditer(bare):
+            path, before = _balanced(token["path"]), bare[: token.start("path")]
+            within = open_ + _opened(before) > 0 or path.startswith("{")
+            if within and path != token["name"]:  # {x} alone is a mapping
+                return _Unquoted(path, number, token.start("path"))
+        open_ += _opened(bare)
+    return None
+
+
+def _opened(text: str) -> int:
+    return sum((character in "{[") - (character in "}]") for character in text)
+
+
+def _balanced(token: str) -> str:
+    """Without the brackets that close what was opened before."""
+    depth = 0
+    for at, character in enumerate(token):
+        depth += (character in "{[") - (character in "}]")
+        if depth < 0:
+            return token[:at]
+    return token
 
 
 def _read(file: str) -> bytes | None:
@@ -149,7 +226,9 @@ def _unreadable(file: str, message: str, hint: str) -> SpecProblems:
     return SpecProblems([Problem(file, 1, 1, message, hint)])
 
 
-def _syntax(file: str, error: yaml.MarkedYAMLError) -> Problem:
+def _syntax(file: str, error: Exception) -> Problem:
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return Problem(file, 1, 1, f"is no YAML: {error}")
     mark = error.problem_mark or error.context_mark
     line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
     said = error.problem or str(error)
@@ -172,6 +251,7 @@ class _Builder:
     marks: dict[Place, tuple[int, int]] = field(default_factory=dict)
     root: Any = None
     values: int = 0
+    stopped: bool = False  # before the end
 
     def build(self, events: Iterator[Event]) -> None:
         documents = 0
@@ -186,6 +266,7 @@ class _Builder:
                 try:
                     self.root = self._value(event, events, ())
                 except _TooMuch:
+                    self.stopped = True
                     return
 
     def _value(self, event: Event, events: Iterator[Event], place: Place) -> Any:

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from glob import has_magic
 from os.path import normpath
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from ctd.core.errors import SpecError
 from ctd.core.overlaps import reaches_into
-from ctd.specs.complain import problems_of
-from ctd.specs.document import Document, read_document
+from ctd.specs.base import Complaints
+from ctd.specs.document import Document, Flawed, read_document
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.nodes import PusherSpec
 from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.problems import Problem, SpecProblems
+from ctd.specs.set_aside import Checked, check
 from ctd.specs.targets import AnyTarget
 from ctd.specs.timing import TimedNode
 from ctd.specs.together import shared_paths, twin_paths, unknown_pools, unmeasured_metrics
@@ -52,7 +53,7 @@ class Loaded:
 
 @dataclass(frozen=True)
 class Draft:
-    """A folder of pipelines as it would be with this file in the place of the one that declares the same pipeline."""
+    """A folder as it would be with this file in the place of the one that declares the same pipeline, or target."""
 
     folder: Path
     file: Path
@@ -60,18 +61,18 @@ class Draft:
 
 def load_pipeline(path: str | Path) -> PipelineSpec:
     """Read one pipeline. Raises SpecProblems with everything that is wrong with the file."""
-    return _validated(read_document(str(path)), _Kind("pipeline", PipelineSpec), Path(path).parent)
+    return _validated(str(path), _Kind("pipeline", PipelineSpec), Path(path).parent)
 
 
 def load_target(path: str | Path) -> AnyTarget:
     """Read one target. Raises SpecProblems with everything that is wrong with the file."""
-    target: AnyTarget = _validated(read_document(str(path)), _Kind("target", AnyTarget), Path(path).parent)
+    target: AnyTarget = _validated(str(path), _Kind("target", AnyTarget), Path(path).parent)
     return target
 
 
 def load_folder(
     specs: str | Path | Draft,
-    targets: str | Path,
+    targets: str | Path | Draft,
     state: str | Path | None = None,
     check_cron: Callable[[str, str], None] = lambda cron, zone: None,
     pools: Collection[str] | None = None,
@@ -86,33 +87,34 @@ def load_folder(
     """
     before = in_force or Loaded()
     problems: dict[str, list[Problem]] = defaultdict(list)
-    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), Path(targets), problems)
+    destinations: _Folder[AnyTarget] = _Folder(_Kind("target", AnyTarget), _folder(targets), problems)
     destinations.read()
-    folder = specs.folder if isinstance(specs, Draft) else Path(specs)
-    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), folder, problems)
+    pipelines: _Folder[PipelineSpec] = _Folder(_Kind("pipeline", PipelineSpec), _folder(specs), problems)
     pipelines.read()
     if isinstance(specs, Draft):
         pipelines.suppose(str(specs.file))
+    if isinstance(targets, Draft):
+        destinations.suppose(str(targets.file))
     names = {target.target for target in destinations.specs.values()}
     for problem in twin_paths(destinations.standing(before.targets), destinations.documents, before.targets):
         problems[problem.file].append(problem)
     broken = frozenset(destinations.broken())
-    folders = {"specs": folder, "targets": targets, **({"state directory": state} if state else {})}
+    folders = {"specs": _folder(specs), "targets": _folder(targets), **({"state directory": state} if state else {})}
     own = [(f"ctd's own {what}", _absolute(folder)) for what, folder in folders.items()]
     own += [
         (f"the versions on target {target.target}", target.base_path(pipeline.name))
         for target in destinations.specs.values()
         for pipeline in pipelines.specs.values()
     ]
-    for file, pipeline in pipelines.specs.items():
+    for file, pipeline, believed in pipelines.looked_at():
         document = pipelines.documents[file]
-        problems[file] += _misplaced_inputs(pipeline, document, own)
-        problems[file] += _bad_schedules(pipeline, document, check_cron)
-        problems[file] += _unknown_targets(pipeline, document, names, broken, unread=destinations.unreadable)
-        problems[file] += unknown_pools(pipeline, document, pools) if pools is not None else ()
-        problems[file] += set(_missing_files(pipeline, document))  # several nodes share a module
-    for file, target in destinations.specs.items():
-        problems[file] += unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items())
+        problems[file] += believed(_misplaced_inputs(pipeline, document, own))
+        problems[file] += believed(_bad_schedules(pipeline, document, check_cron))
+        problems[file] += believed(_unknown_targets(pipeline, document, names, broken, unread=destinations.unreadable))
+        problems[file] += believed(unknown_pools(pipeline, document, pools) if pools is not None else ())
+        problems[file] += believed(set(_missing_files(pipeline, document)))  # several nodes share a module
+    for file, target, believed in destinations.looked_at():
+        problems[file] += believed(unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items()))
     standing = pipelines.standing(before.pipelines), destinations.standing(before.targets)
     documents = {**pipelines.documents, **destinations.documents}
     for problem in shared_paths(*standing, documents, (before.pipelines, before.targets)):
@@ -142,6 +144,15 @@ class _Folder(Generic[S]):
     documents: dict[str, Document] = field(default_factory=dict)
     specs: dict[str, S] = field(default_factory=dict)
     unread: list[str] = field(default_factory=list)
+    halves: dict[str, Checked[S]] = field(default_factory=dict)  # what is left of files with problems
+
+    def looked_at(self) -> Iterator[tuple[str, S, Callable[[Iterable[Problem]], list[Problem]]]]:
+        """Every file with what it says as far as that can be read, and which problems to believe."""
+        for file, spec in self.specs.items():
+            yield file, spec, list
+        for file, checked in self.halves.items():
+            if checked.spec is not None:
+                yield file, checked.spec, partial(_believed, checked.doubtful(self.documents[file]))
 
     def read(self) -> None:
         try:
@@ -169,14 +180,22 @@ class _Folder(Generic[S]):
         for file in (file for file, other in said if file != draft and other == name):
             self.documents.pop(file)
             self.specs.pop(file, None)
+            self.halves.pop(file, None)
             self.problems.pop(file, None)
 
     def _read(self, file: str) -> None:
         try:
-            self.documents[file] = read_document(file)
-            self.specs[file] = _validated(self.documents[file], self.kind, self.path)
+            self.documents[file], flaws = _read_on(file, self.kind)
+            self.problems[file] += flaws
+            checked = _checked(self.documents[file], self.kind, self.path)
         except SpecProblems as error:
             self.problems[file] += error.problems
+            return
+        self.problems[file] += checked.problems
+        if checked.spec is not None and not flaws and not checked.problems:
+            self.specs[file] = checked.spec
+        elif checked.spec is not None:
+            self.halves[file] = checked
 
     def good(self) -> dict[str, S]:
         """The specs of files without problems other than warnings."""
@@ -210,6 +229,15 @@ class _Folder(Generic[S]):
                         self.problems[file].append(problem)
 
 
+def _believed(doubtful: Collection[tuple[int, int]], problems: Iterable[Problem]) -> list[Problem]:
+    """Problems that are not about what was set aside."""
+    return [p for p in problems if (p.line, p.column) not in doubtful]
+
+
+def _folder(said: str | Path | Draft) -> Path:
+    return said.folder if isinstance(said, Draft) else Path(said)
+
+
 def _is_spec(path: Path) -> bool:
     """Whether a file is one of ours: editors' copies and locks begin with a dot or #, or end otherwise."""
     return path.suffix in (".yaml", ".yml") and not path.name.startswith((".", "#"))
@@ -220,8 +248,27 @@ def _name_in(document: Document, key: str) -> str:
     return said if isinstance(said, str) else ""
 
 
-def _validated(document: Document, kind: _Kind[S], base: Path) -> S:
-    """The document as the model, its paths against `base`. Strict, as JSON is: the text "7" is no number."""
+def _validated(file: str, kind: _Kind[S], base: Path) -> S:
+    """What a file says. Raises SpecProblems with all that is wrong with it."""
+    document, flaws = _read_on(file, kind)
+    checked = _checked(document, kind, base)
+    if flaws or checked.problems or checked.spec is None:
+        raise SpecProblems([*flaws, *checked.problems])
+    return checked.spec
+
+
+def _read_on(file: str, kind: _Kind[S]) -> tuple[Document, tuple[Problem, ...]]:
+    """The document, and what is wrong with it although it could be read. Raises SpecProblems if it could not."""
+    try:
+        return read_document(file), ()
+    except Flawed as error:
+        if not _name_in(error.document, kind.key):
+            raise  # it may be no spec at all
+        return error.document, error.problems
+
+
+def _checked(document: Document, kind: _Kind[S], base: Path) -> Checked[S]:
+    """The document as the model, its paths against `base`. Raises SpecProblems if it is none of this kind at all."""
     other = {"pipeline": "target", "target": "pipeline"}[kind.key]
     value = document.value
     if value is None:
@@ -229,11 +276,7 @@ def _validated(document: Document, kind: _Kind[S], base: Path) -> S:
     if isinstance(value, dict) and other in value and kind.key not in value:
         message = f"this declares a {other}, but the folder is for {kind.key}s"
         raise SpecProblems([document.problem((other,), message, f"Move the file to the folder of {other}s.")])
-    adapter: TypeAdapter[S] = TypeAdapter(kind.model)
-    try:
-        return adapter.validate_json(json.dumps(value), strict=True, context={"base": str(base.absolute())})
-    except ValidationError as error:
-        raise SpecProblems(problems_of(error, document, kind.model)) from error
+    return check(document, TypeAdapter(kind.model), kind.model, str(base.absolute()))
 
 
 def _unknown_targets(
@@ -250,7 +293,8 @@ def _unknown_targets(
                 message = f"the folder of targets cannot be read: nobody knows whether there is {target!r}"
                 yield document.problem(place, message, "Make it readable.", warning=True)
             elif target not in known:
-                hint = f"{did_you_mean(target, known)}Targets are {listed(known)}; each has a file of its own."
+                there = sorted({*known, *broken} - {""})
+                hint = f"{did_you_mean(target, there)}Targets are {listed(there)}; each has a file of its own."
                 yield document.problem(place, f"there is no target {target!r}", hint)
 
 
@@ -283,7 +327,11 @@ def _absolute(folder: str | Path) -> str:
 
 def _missing_files(pipeline: PipelineSpec, document: Document) -> Iterator[Problem]:
     """Warnings only: a file may arrive later, and its node waits for it."""
-    for piece in pipeline.work:
+    try:
+        work = pipeline.work
+    except Complaints:
+        return  # of a pipeline whose nodes do not fit together it is not known what they use
+    for piece in work:
         node = pipeline.nodes[piece.node]
         if piece.module and not Path(piece.module).is_file():
             place = ("nodes", piece.node, "module") if getattr(node, "module", None) else ("module",)

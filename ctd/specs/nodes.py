@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import timedelta
 from functools import cached_property
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import Calendar
@@ -20,6 +21,7 @@ from ctd.specs.beam import BeamNode
 from ctd.specs.calendars import EachOf, FirstSpan, Often, Zone, calendar_of
 from ctd.specs.evaluator import EvaluatorSpec
 from ctd.specs.formats import FormatSpec
+from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.infra import InfraValidatorSpec
 from ctd.specs.inputs import Input, about_patterns, patterns_of
 from ctd.specs.targets import canary_piece
@@ -237,16 +239,53 @@ class TrainerSpec(ModuleNode):
         return (self.code_piece("ctd.components.trainer", takes, makes),)
 
 
+EVERY_TARGET = "*"
+
+
+def _for_every_target(said: object) -> object:
+    return said if isinstance(said, Mapping) else {EVERY_TARGET: said}
+
+
+PushWithin = Annotated[
+    Mapping[str, Duration], BeforeValidator(_for_every_target, json_schema_input_type=Duration | Mapping[str, Duration])
+]
+
+
 class PusherSpec(NodeSpec):
     """Hands blessed models over to targets, one piece of work per target."""
 
-    runtime_only: ClassVar[frozenset[str]] = NodeSpec.runtime_only | {"targets", "require"}
+    runtime_only: ClassVar[frozenset[str]] = NodeSpec.runtime_only | {"targets", "require", "push_within"}
+
+    of_no_work: ClassVar[frozenset[str]] = frozenset({"push_within"})
 
     kind: Literal["pusher"]
     targets: tuple[Name, ...] = Field(min_length=1, description="names of target files' targets, each pushed to")
     require: tuple[Literal["model", "infra"], ...] = Field(
         default=("model", "infra"), description="which blessings a model needs: Evaluator's, InfraValidator's"
     )
+    push_within: PushWithin = Field(
+        default={},
+        description="raise an alert when data came and no push followed for this long; for all targets, or by target",
+    )
+
+    @model_validator(mode="after")
+    def _within_of_targets(self) -> PusherSpec:
+        complaints = [
+            Complaint(
+                f"there is no target {target!r} here to push to within a time",
+                f"{did_you_mean(target, self.targets)}Its targets are {listed(self.targets)}.",
+                ("push_within", target),
+            )
+            for target in self.push_within
+            if target not in (*self.targets, EVERY_TARGET)
+        ]
+        if complaints:
+            raise Complaints(complaints)
+        return self
+
+    def within(self, target: str) -> timedelta | None:
+        """How long a target may go without a push although data came."""
+        return self.push_within.get(target, self.push_within.get(EVERY_TARGET))
 
     @model_validator(mode="after")
     def _each_once(self) -> PusherSpec:

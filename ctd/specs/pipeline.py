@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from pydantic import Field, model_validator
+from pydantic import Field, ValidationInfo, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import NUMBERS, Calendar
@@ -30,6 +30,10 @@ _MAKERS: Mapping[T, tuple[str, ...]] = {
     T.INFRA_BLESSING: ("infra_validator",),
     T.HYPERPARAMETERS: ("importer",),
 }
+
+
+UNWIRED = "unwired"
+"""In a validation's context: nodes need not fit together, since it is known already that they do not."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,9 @@ class PipelineSpec(Spec):
     nodes: dict[Name, AnyNode] = Field(min_length=1)
 
     @model_validator(mode="after")
-    def _wires_up(self) -> PipelineSpec:
+    def _wires_up(self, info: ValidationInfo) -> PipelineSpec:
+        if (info.context or {}).get(UNWIRED):
+            return self
         _ = self.work
         overlaps = about_overlaps({name: node.patterns for name, node in self.inputs.items()})
         complaints = (*overlaps, *about_raw_examples(self.work, self.nodes))
@@ -181,13 +187,14 @@ class _Wiring:
         self.spec = spec
         self.pieces = {(name, p.name): p for name, node in spec.nodes.items() for p in node.pieces()}
         self.complaints: dict[str, Complaint] = {}  # by text: pieces of one node complain of the same
+        self.unsourced = False  # an input has no source, so that who depends on it cannot be judged by it
 
     def order(self) -> tuple[WiredPiece, ...]:
         sources = {id_: self._sources(id_) for id_ in self.pieces}
-        self._check()
-        for id_ in sources:
-            self._say_in_numbers(id_, self._calendars(id_, sources))
-        self._check()
+        self.unsourced = bool(self.complaints)
+        if not self.unsourced:
+            for id_ in sources:
+                self._say_in_numbers(id_, self._calendars(id_, sources))
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
         watched = {(n, name): {(n, p.watches)} if p.watches else set() for (n, name), p in self.pieces.items()}
@@ -284,7 +291,7 @@ class _Wiring:
         fans = [key for key, take in piece.takes.items() if key in sources and isinstance(take.select, EachSpan)]
         for key, take in piece.takes.items():
             fanned = key in sources and isinstance(take.select, EachSpan | PreviousSpan | Alongside)
-            if fanned and not above[key].per_span:
+            if fanned and not above[key].per_span and not self.unsourced:
                 self._complain(
                     f"{id_[0]} takes `{key}` of each span, but {sources[key].node} does not run once per span",
                     f"Wire `{key}` to a node that runs for each span, as example_gen and statistics_gen do.",

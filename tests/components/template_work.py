@@ -20,14 +20,12 @@ from ctd.components.api import Outputs, Work
 
 
 def run(work: Work) -> Outputs:
-    began = time.monotonic()
     assert float(tf.reduce_sum(tf.ones([3, 3]) @ tf.ones([3, 3]))) == 27
-    first_op = time.monotonic() - began
     drawn = float(np.random.random())  # the global generator, which forks share
     folder = work.output("model")
     said = DEEDS[str(work.request.spec["do"])](folder)
     (folder / "said").write_text(said)
-    return {"model": [work.made(folder, first_op=first_op, drawn=drawn, said=said)]}
+    return {"model": [work.made(folder, drawn=drawn, said=said)]}
 
 
 def _op(_folder: Path) -> str:

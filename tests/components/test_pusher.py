@@ -45,7 +45,7 @@ def push(work: Perform, tmp_path: Path) -> Push:
         **more: Artifact,
     ) -> Artifact:
         target = {"target": "serving", "kind": "tf_serving", "path": str(tmp_path / "serving" / "{pipeline}")}
-        asked = {"grpc": server.grpc, "timeout": "30s", "model": served_as, **(said or {})} if server else None
+        asked = {"grpc": server.grpc, "timeout": "100s", "model": served_as, **(said or {})} if server else None
         inputs = {
             "model": model,
             "model_blessing": blessing(ArtifactType.MODEL_BLESSING),
@@ -130,7 +130,7 @@ def test_a_server_answers_with_every_version_that_is_pushed(
         assert "5 golden requests, answers at most" in second.properties["reason"]
         rides = small.rides(1)
         feeds = {"examples": small.serialized(*small.records(rides))}
-        answer = client.ask("test", "serving_default", feeds, timeout=30)
+        answer = client.ask("test", "serving_default", feeds, timeout=100)
         assert answer.version == client.answering("test", 30) == 2
         assert answer.outputs["probabilities"][0, 0] == pytest.approx(small.sigmoid(2 * rides["x"])[0], abs=1e-6)
 

@@ -31,7 +31,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 @pytest.fixture
 def forking(tmp_path: Path) -> Iterator[Bench]:
-    made = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"], fork_reply=timedelta(seconds=2)))
+    made = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"]))
     yield made
     made.executor.stop(hurry=True)
 
@@ -60,7 +60,7 @@ def test_success_comes_with_counted_and_digested_outputs(bench: Bench) -> None:
     assert dict(model.properties) == {"loss": 0.5, "files": 2, "bytes": 7, "checksums": sums}
     assert (bench.staging(1) / "model" / "weights").read_text() == "42"
     assert set(outcome.timings) == {"start", "verify", "import", "run", "digest"}
-    assert 0 < outcome.timings["start"] < 60
+    assert outcome.timings["start"] > 0
 
 
 def test_equal_output_has_an_equal_digest(bench: Bench) -> None:
@@ -390,11 +390,13 @@ def test_workers_of_a_template_that_dies_are_lost_and_the_next_start_fresh(forki
     assert int(parent) == os.getpid()
 
 
-def test_a_template_that_does_not_answer_is_given_up(forking: Bench) -> None:
-    forking.progress(forking.start("sleeps"))
-    os.kill(template_pid(forking), signal.SIGSTOP)
-    assert forking.run("nothing").state is State.SUCCEEDED
-    assert forking.ended(1).state is State.FAILED
+def test_a_template_that_does_not_answer_is_given_up(tmp_path: Path) -> None:
+    bench = Bench(tmp_path, settings(tmp_path, templates=WAYS["forked"], fork_reply=timedelta(seconds=5)))
+    bench.progress(bench.start("sleeps"))
+    os.kill(template_pid(bench), signal.SIGSTOP)
+    assert bench.run("nothing").state is State.SUCCEEDED
+    assert bench.ended(1).state is State.FAILED
+    bench.executor.stop(hurry=True)
 
 
 def test_a_template_that_cannot_be_imported_leaves_fresh_processes(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def can_mount() -> bool:
 def run(*arguments: object, private_mounts: bool = False) -> dict[str, object]:
     command = [sys.executable, "-m", "tests.contract.metadata_writer", *map(str, arguments)]
     prefix = ["unshare", "-m"] if private_mounts else []
-    done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run([*prefix, *command], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
 

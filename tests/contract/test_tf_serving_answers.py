@@ -9,6 +9,7 @@ import pytest
 from ctd.core import failpoints
 from ctd.core.errors import ComponentFailed, OtherAnswers, TargetUnavailable
 from ctd.deploy.target import Answers, Candidate, Phase, VersionState
+from ctd.deploy.tf_serving import Patience
 from tests.contract.target_bench import OTHERS, Server, Watching, content, hidden, model_in, push, versions
 
 
@@ -24,7 +25,7 @@ def base(tmp_path: Path) -> Path:
 
 def test_the_push_waits_until_the_server_answers_with_the_version(base: Path, model: Callable[..., Candidate]) -> None:
     server = Server(VersionState(Phase.UNKNOWN), VersionState(Phase.LOADING), VersionState(Phase.AVAILABLE))
-    pushed = push(base, model(1), server=server)
+    pushed = push(base, model(1), server=server, patience=Patience())
     assert (pushed.verified, server.asked) == (True, [1, 1, 1])
 
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from ctd.components.examples_io import read_records
-from tests.e2e.site import Server, Site
+from tests.e2e.site import PATIENCE, Server, Site
 
 
 def records_of(site: Site, split: str, count: int) -> list[bytes]:
@@ -33,7 +33,7 @@ def answers_over_grpc(server: Server, model: str, records: Sequence[bytes]) -> l
     request.model_spec.name = model
     request.inputs["examples"].CopyFrom(tf.make_tensor_proto(records, dtype=tf.string))
     with grpc.insecure_channel(server.grpc) as channel:
-        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=30)
+        response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=PATIENCE)
     return [float(v) for v in tf.make_ndarray(response.outputs["probabilities"]).ravel()]
 
 

@@ -107,7 +107,7 @@ class Daemon:
         """As systemd would."""
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(60)
+            return self.process.wait(PATIENCE)
         finally:
             self.process.kill()
 
@@ -167,7 +167,7 @@ class Site:
         finally:
             if process.poll() is None:
                 daemon.stop()
-            reader.join(10)
+            reader.join(PATIENCE)
 
     def held(self, *points: str) -> dict[str, str]:
         """The environment of a daemon whose workers stand still at these failpoints, until `let_go`.
@@ -214,7 +214,7 @@ class Site:
     def ask(self, url: str) -> Any:
         """The daemon's answer, or nothing while it is not there yet."""
         try:
-            return get(self.state / "ctd.sock", url)
+            return get(self.state / "ctd.sock", url, PATIENCE)
         except NoDaemon:
             return None
 
@@ -303,4 +303,4 @@ def serving(base: Path, name: str, *flags: str) -> Iterator[Server]:
         yield Server(process, f"127.0.0.1:{ports['grpc_port']}", f"http://127.0.0.1:{ports['rest_api_port']}")
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(PATIENCE)

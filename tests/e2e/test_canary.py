@@ -23,7 +23,7 @@ from typing import Any
 import pytest
 
 from ctd.core.executions import State
-from tests.e2e.site import Daemon, Server, Site, eventually, serving
+from tests.e2e.site import PATIENCE, Daemon, Server, Site, eventually, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -55,7 +55,7 @@ class Clients:
     def ask(self, label: str) -> float:
         body = json.dumps({"instances": [{"b64": example(FARE)}]}).encode()
         url = f"{self.server.rest}/v1/models/light/labels/{label}:predict"
-        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=60) as answer:  # noqa: S310
+        with urllib.request.urlopen(urllib.request.Request(url, body), timeout=PATIENCE) as answer:  # noqa: S310
             return round(json.loads(answer.read())["predictions"][0][0] / FARE, 3)
 
     def live(self) -> None:
@@ -79,7 +79,7 @@ class Clients:
             yield self
         finally:
             self._stop.set()
-            thread.join(100)
+            thread.join(PATIENCE)
 
 
 @pytest.fixture

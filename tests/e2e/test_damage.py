@@ -13,7 +13,7 @@ import pytest
 
 from ctd.core.executions import State
 from ctd.storage.checksums import content_faults
-from tests.e2e.site import Site, eventually
+from tests.e2e.site import PATIENCE, Site, eventually
 
 pytestmark = pytest.mark.e2e
 
@@ -83,12 +83,12 @@ def test_harm_without_an_event_is_noticed_by_the_rescan_and_mended(site: Site, h
 
 def test_killed_at_every_point_of_setting_aside_it_reaches_the_same_end(site: Site) -> None:
     with site.daemon("--no-warm", "--once") as daemon:
-        assert daemon.process.wait(60) == 0
+        assert daemon.process.wait(PATIENCE) == 0
     for point in ("aside.before_note", "aside.before_move", "aside.after_move", "aside.before_mark"):
         before = place(site, "a")
         os.truncate(only(before), 5)
         with site.daemon("--no-warm", "--once", CTD_TEST="1", CTD_FAILPOINTS=f"{point}=kill:1") as daemon:
-            assert daemon.process.wait(60) == -signal.SIGKILL
+            assert daemon.process.wait(PATIENCE) == -signal.SIGKILL
         with site.daemon("--no-warm") as daemon:
             daemon.wait_for("execution ended", node="a", state="succeeded")
             site.until("a", "up to date")
@@ -102,7 +102,7 @@ def test_killed_at_every_point_of_setting_aside_it_reaches_the_same_end(site: Si
 
 def test_a_disk_that_cannot_be_read_holds_up_and_harms_nothing(site: Site) -> None:
     with site.daemon("--no-warm", "--once") as daemon:
-        assert daemon.process.wait(60) == 0
+        assert daemon.process.wait(PATIENCE) == 0
     with site.daemon("--no-warm", CTD_RESCAN="1s", CTD_TEST="1", CTD_FAILPOINTS="artifact.look=err(EIO)") as daemon:
         daemon.wait_for("artifacts unreadable", pipeline="light")
         site.until("a", "waiting", because="Input/output error")

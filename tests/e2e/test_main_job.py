@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -49,6 +51,16 @@ def test_a_dropped_span_becomes_a_served_model(site: Site, server: Server, daemo
     expected = answers_in_process(site, records)
     assert answers_over_rest(server, "taxi", records) == pytest.approx(expected, abs=1e-6)
     assert answers_over_grpc(server, "taxi", records) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_request_that_ctd_prints_is_answered(site: Site, server: Server, daemon: Daemon) -> None:
+    rest = server.rest.removeprefix("http://")
+    said = json.loads(site.ctd("request", "taxi", "--row", '{"fare": 12.5}', "--rest", rest, "--json"))
+    assert (said["version"], said["row"]["fare"], "tips" in said["row"]) == (1, 12.5, False)
+    record = base64.b64decode(said["rest"]["body"]["instances"][0]["b64"])
+    assert answers_over_rest(server, "taxi", [record]) == pytest.approx(answers_in_process(site, [record]), abs=1e-6)
+    assert server.grpc in said["python"], "the target's file says where the server is"
+    assert said["serve"] == ""
 
 
 def test_the_daemon_is_small_answers_while_a_node_trains_and_has_no_tensorflow(

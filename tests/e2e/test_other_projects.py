@@ -20,7 +20,7 @@ from tensorflow_data_validation.utils.anomalies_util import load_anomalies_binar
 from ctd.core.artifacts import Artifact
 from ctd.metadata.mlmd import MlmdStore
 from tests.e2e import other_projects
-from tests.e2e.site import Site, serving
+from tests.e2e.site import PATIENCE, Site, serving
 
 pytestmark = pytest.mark.e2e
 
@@ -157,5 +157,5 @@ def test_keras_3_on_raw_tfrecords_with_two_sources_is_compared_and_served(tmp_pa
 
 def asked(url: str, **said: Any) -> Any:
     body = json.dumps({"signature_name": "raw", **said}).encode()
-    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=30) as answer:  # noqa: S310  our own server
+    with urllib.request.urlopen(urllib.request.Request(url, body), timeout=PATIENCE) as answer:  # noqa: S310  our own server
         return json.load(answer)

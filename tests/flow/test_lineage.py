@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+import shutil
 import time
 from collections.abc import Iterator
 from datetime import datetime, timezone
@@ -19,7 +21,8 @@ from ctd.api.server import SocketServer
 from ctd.api.unixsocket import listens
 from ctd.cli import render_lineage
 from ctd.cli.answers import Daemon
-from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.artifacts import Artifact
+from ctd.core.artifacts import ArtifactType as T
 from ctd.core.errors import NotFound
 from ctd.core.executions import Execution, Outcome, State
 from ctd.daemon.ancestry import retention_view
@@ -62,35 +65,56 @@ def bench(tmp_path: Path) -> Bench:
     made.span(3)
     made.settle()
     for version, trainer in enumerate(made.executions("trainer")[1:], start=1):
+        evaluate(made, trainer.outputs["model"][0], version)
         push(made, trainer.outputs["model"][0], version)
     return made
 
 
+def evaluate(bench: Bench, model: Artifact, version: int, baseline: Artifact | None = None) -> Path:
+    """What an evaluator would have measured: overall, and on one slice."""
+    folder = bench.root / f"evaluations/{model.id}-{version}"
+    folder.mkdir(parents=True)
+    rows: list[dict[str, Any]] = []
+    for slice_ in ([], [["device", "phone"]]):
+        numbers = {"AUC": (80 + version) / 100, "ExampleCount": 40 * version}
+        rows.append({"slice": slice_, "model": "candidate", "metrics": numbers, "examples": 40 * version})
+        if baseline is not None:
+            rows.append({**rows[-1], "model": "baseline", "metrics": {"AUC": 0.7, "ExampleCount": 40 * version}})
+    (folder / "metrics.json").write_text(json.dumps(rows))
+    said = {"current_model_id": model.id, **({"baseline_model_id": baseline.id} if baseline else {})}
+    record(bench, "evaluator", "metrics", model, f"{version}", Artifact(T.EVALUATION, str(folder), properties=said))
+    return folder
+
+
 def push(bench: Bench, model: Artifact, version: int) -> None:
-    """What an evaluator and a pusher would have recorded."""
-    now = bench.clock.now()
+    """What a verdict and a pusher would have recorded."""
     blessing = {"blessed": 1, "current_model_id": model.id, "reason": "AUC 0.8 >= 0.7"}
     pushed = {"pushed_version": version, "pushed_destination": f"/serving/{version}"}
     for node, piece, type_, said in (
-        ("evaluator", "verdict", ArtifactType.MODEL_BLESSING, blessing),
-        ("pusher", "serving", ArtifactType.PUSHED_MODEL, pushed),
+        ("evaluator", "verdict", T.MODEL_BLESSING, blessing),
+        ("pusher", "serving", T.PUSHED_MODEL, pushed),
     ):
-        begun = bench.store.begin(
-            Execution(
-                "taxi",
-                node,
-                node,
-                piece,
-                str(version),
-                now,
-                piece,
-                inputs={"model": (model.id,)},
-                ingredients={"inputs": {"model": [[None, model.digest]]}},
-            )
+        record(bench, node, piece, model, str(version), Artifact(type_, f"/outside/{node}/{version}", properties=said))
+
+
+def record(bench: Bench, node: str, piece: str, model: Artifact, key: str, made: Artifact) -> None:
+    """An execution that took a model and made this."""
+    now = bench.clock.now()
+    begun = bench.store.begin(
+        Execution(
+            "taxi",
+            node,
+            node,
+            piece,
+            f"{model.id} {key}",
+            now,
+            piece,
+            inputs={"model": (model.id,)},
+            ingredients={"inputs": {"model": [[None, model.digest]]}},
         )
-        output = "pushed_model" if node == "pusher" else "blessing"
-        made = {output: (Artifact(type_, f"/outside/{node}/{version}", properties=said),)}
-        bench.history.record(bench.store.finish(begun.with_outcome(Outcome(State.SUCCEEDED, made), now)))
+    )
+    output = {"serving": "pushed_model", "verdict": "blessing", "metrics": "evaluation"}[piece]
+    bench.history.record(bench.store.finish(begun.with_outcome(Outcome(State.SUCCEEDED, {output: (made,)}), now)))
 
 
 @pytest.fixture
@@ -121,6 +145,8 @@ def test_a_version_leads_back_to_verdict_settings_and_spans(daemon: Daemon, benc
     said = text(render_lineage.rendered(view, NOW))
     for part in ("version 2 on serving", "blessed by evaluator.verdict: AUC 0.8 >= 0.7", "train_steps 200", "span 3"):
         assert part in said
+    assert [(v.node, v.piece, v.blessed) for v in view.verdicts] == [("evaluator", "verdict", True)]
+    assert "refused" not in said, "an evaluation is no verdict"
     older = daemon.lineage("taxi", LineageQuery(target="serving", version="1"))
     assert isinstance(older, LineageView)
     assert [s.span for s in older.spans] == [1, 2]
@@ -145,6 +171,55 @@ def test_two_versions_differ_by_their_spans_and_settings(daemon: Daemon, bench: 
     assert isinstance(by_model, ModelDiffView)
     assert by_model.before.artifact == first.id
     assert "train_steps 100 -> 200" in text(render_lineage.rendered(view, NOW))
+
+
+def test_two_versions_are_told_side_by_side_with_metrics_spans_and_verdicts(daemon: Daemon) -> None:
+    view = daemon.lineage("taxi", LineageQuery(before="1", after="2"))
+    assert isinstance(view, ModelDiffView)
+    (auc, slice_) = (d for d in view.metrics if d.metric == "AUC")
+    assert (auc.slice, auc.before, auc.after, auc.examples_before, auc.examples_after) == (
+        "overall",
+        0.81,
+        0.82,
+        40,
+        80,
+    )
+    assert (auc.same_examples, slice_.slice, view.metrics_missing) == (False, "device=phone", [])
+    (spans,) = view.spans
+    assert (spans.node, spans.before, spans.after, spans.new, spans.left) == ("examples", [1, 2], [1, 2, 3], [3], [])
+    said = text(render_lineage.rendered(view, NOW))
+    for part in (
+        "version 1 on serving", "version 2 on serving", "blessed by evaluator.verdict: AUC 0.8 >= 0.7",
+        "AUC           0.8100 -> 0.8200  +0.0100", "its own evaluation: 40 examples and 80 examples; 1 slice in --json",
+        "examples  1..2 -> 1..3: 3 new", "train_steps 100 -> 200",
+    ):  # fmt: skip
+        assert part in said
+
+
+def test_metrics_of_the_same_examples_are_preferred(daemon: Daemon, bench: Bench) -> None:
+    _, first, second = (e.outputs["model"][0] for e in bench.executions("trainer"))
+    evaluate(bench, second, 3, baseline=first)
+    view = daemon.lineage("taxi", LineageQuery(before="1", after="2"))
+    assert isinstance(view, ModelDiffView)
+    overall = {d.metric: (d.before, d.after, d.same_examples) for d in view.metrics if d.slice == "overall"}
+    assert overall["AUC"] == (0.7, 0.83, True)
+    assert "evaluator, both on the same 120 examples" in text(render_lineage.rendered(view, NOW))
+    back = daemon.lineage("taxi", LineageQuery(before="2", after="1"))
+    assert isinstance(back, ModelDiffView)
+    assert [(d.before, d.after) for d in back.metrics if (d.slice, d.metric) == ("overall", "AUC")] == [(0.83, 0.7)]
+
+
+def test_where_metrics_are_missing_it_is_said_why(daemon: Daemon, bench: Bench) -> None:
+    unjudged, first, _ = (e.outputs["model"][0] for e in bench.executions("trainer"))
+    view = daemon.lineage("taxi", LineageQuery(before=f"#{unjudged.id}", after="1"))
+    assert isinstance(view, ModelDiffView)
+    assert view.metrics_missing == [f"evaluator: no metrics of model #{unjudged.id}: it was not evaluated there"]
+    assert {d.before for d in view.metrics} == {None}
+    shutil.rmtree(bench.root / f"evaluations/{first.id}-1")
+    gone = daemon.lineage("taxi", LineageQuery(before="1", after="2"))
+    assert isinstance(gone, ModelDiffView)
+    assert gone.metrics_missing == [f"evaluator: no metrics of model #{first.id}: the files of its evaluation are gone"]
+    assert "the files of its evaluation are gone" in text(render_lineage.rendered(gone, NOW))
 
 
 @pytest.mark.parametrize(

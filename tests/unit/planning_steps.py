@@ -45,6 +45,7 @@ EDITS: list[dict[str, Any]] = [
     {"examples": {"splits": {"train": 3, "eval": 1}}},
     {"examples": {"max_lateness": "20s"}},
     {"examples": {"stale_after": "30s"}},
+    {"pusher": {"push_within": "20s"}},
     {"examples": {"on_change": "ignore"}},
     {"examples": {"on_change": "fail"}},
     {"transform": {"code": "module"}},

@@ -96,7 +96,7 @@ IMMATERIAL = frozenset(
         "kind", "inputs", "timeout", "attempts", "approval", "keep", "window", "min_spans", "on_gap", "module",
         "code", "code_deps", "packages", "when", "schedule", "min_interval", "input", "complete", "deny",
         "on_change", "max_lateness", "stale_after", "path", "on_anomaly", "load_timeout", "request_timeout",
-        "targets", "require", "start", "supersede", "coalesce",
+        "targets", "require", "push_within", "start", "supersede", "coalesce",
     }
 )  # fmt: skip
 """What a node may be told without changing what it makes of given inputs."""

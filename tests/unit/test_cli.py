@@ -327,9 +327,11 @@ def test_validate_names_every_problem_with_file_line_column_and_hint(ctd: Cli) -
     assert "bad.yaml:4:" in said.out
     assert "Did you mean 'importer'?" in said.out
     assert "Did you mean 'attempts'?" in said.out
-    assert said.out.endswith("1 pipeline and 0 targets in order (taxi); 2 errors.\n")
+    assert "nodes.a lacks the key 'artifact'" in said.out, "an importer was meant"
+    assert "b needs Examples as `examples`, and no node makes one" in said.out
+    assert said.out.endswith("1 pipeline and 0 targets in order (taxi); 5 errors.\n")
     problems = ctd.json("validate")["problems"]
-    assert [set(p) for p in problems] == [{"file", "line", "column", "message", "hint", "warning"}] * 2
+    assert [set(p) for p in problems] == [{"file", "line", "column", "message", "hint", "warning"}] * 5
 
 
 def test_validate_checks_single_files_with_the_targets_beside_them(ctd: Cli) -> None:
@@ -345,6 +347,111 @@ def test_validate_checks_single_files_with_the_targets_beside_them(ctd: Cli) -> 
     assert said.code == 2
     assert "there is no target 'servng'" in said.out
     assert ctd("validate", str(good), str(bad)).code == 2
+
+
+DRAFT = (
+    "pipeline: {name}\nnodes:\n  schema: {{kind: importer, artifact: Schema, path: ../schema.pbtxt}}\n"
+    "  pusher: {{kind: pusher, targets: [serving], require: []}}\n"
+    "  model: {{kind: importer, artifact: Model, path: ../model}}\n"
+)
+SERVING = "target: serving\nkind: tf_serving\npath: ../serving\n"
+
+
+@pytest.mark.parametrize("place", ["draft.yaml", "drafts/of/mine/draft.yaml", "specs/taxi.yaml"])
+def test_validate_and_plan_read_a_file_in_the_same_way_wherever_it_lies(ctd: Cli, place: str) -> None:
+    ctd.pipeline("taxi")
+    (ctd.root / "model").mkdir()
+    (ctd.root / "model/saved_model.pb").touch()
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    draft = ctd.root / place
+    draft.parent.mkdir(parents=True, exist_ok=True)
+    draft.write_text(DRAFT.format(name="taxi"))
+    assert ctd("validate", place) == Said(0, "1 pipeline and 0 targets in order (taxi).\n", "")
+    plan = ctd.json("plan", "--spec", place)
+    assert {d["node"]: d["action"] for d in plan["decisions"]} == {"schema": "run", "model": "run", "pusher": "wait"}
+    (ctd.root / "schema.pbtxt").unlink()
+    assert f"{ctd.root}/schema.pbtxt does not exist" in ctd("validate", place).out
+    assert f"{ctd.root}/schema.pbtxt" in ctd("plan", "--spec", place).out
+
+
+def test_a_draft_from_elsewhere_is_checked_against_the_folders_that_are_named(
+    ctd: Cli, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    ctd.pipeline("taxi")
+    (ctd.root / "model").mkdir()
+    draft = tmp_path_factory.mktemp("away") / "draft.yaml"
+    draft.write_text(DRAFT.format(name="taxi"))
+    said = ctd("validate", str(draft))
+    assert "there is no target 'serving'" in said.out
+    assert "does not exist" not in said.out, "paths are those of specs/"
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    assert ctd("validate", str(draft)).code == 0
+
+
+def test_a_draft_takes_the_place_of_the_file_that_it_is_a_draft_of(ctd: Cli) -> None:
+    ctd.pipeline("taxi", DRAFT)
+    (ctd.root / "model").mkdir()
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    (ctd.root / "draft.yaml").write_text(DRAFT.format(name="taxi"))
+    assert ctd("validate", "draft.yaml").code == 0, "it pushes to where its own older version pushes"
+    (ctd.root / "draft.yaml").write_text(DRAFT.format(name="other"))
+    assert "other would push to" in ctd("validate", "draft.yaml").out
+
+
+def test_a_target_may_be_a_draft_too(ctd: Cli) -> None:
+    ctd.pipeline("taxi")
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    (ctd.root / "target.yaml").write_text(SERVING.replace("serving\nkind", "second\nkind"))
+    assert "it is the path of target 'serving' as well" in ctd("validate", "target.yaml").out
+    (ctd.root / "target.yaml").write_text(SERVING + "keep: 3\n")
+    assert ctd("validate", "target.yaml") == Said(0, "0 pipelines and 1 target in order (serving).\n", "")
+
+
+def test_a_file_of_another_project_is_looked_at_there(ctd: Cli) -> None:
+    ctd.pipeline("taxi")
+    other = ctd.root / "projects/clicks"
+    for folder in ("specs", "deploy_targets", "model"):
+        (other / folder).mkdir(parents=True)
+    (other / "schema.pbtxt").touch()
+    (other / "deploy_targets/serving.yaml").write_text(SERVING)
+    (other / "specs/clicks.yaml").write_text(DRAFT.format(name="clicks"))
+    assert ctd("validate", "projects/clicks/specs/clicks.yaml").code == 0
+    assert ctd("validate", "projects/clicks/deploy_targets/serving.yaml").code == 0
+    said = ctd("validate", "--specs", "specs", "projects/clicks/specs/clicks.yaml")
+    assert "there is no target 'serving'" in said.out, "it was asked for by name"
+
+
+def test_without_a_folder_of_specs_the_files_own_is_it(ctd: Cli) -> None:
+    (ctd.root / "specs").rmdir()
+    mine = ctd.root / "pipelines"
+    mine.mkdir()
+    (ctd.root / "model").mkdir()
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    (mine / "taxi.yaml").write_text(DRAFT.format(name="taxi"))
+    assert ctd("validate", "pipelines/taxi.yaml").code == 0
+    assert ctd.json("plan", "--spec", "pipelines/taxi.yaml")["pipeline"] == "taxi"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        pytest.param(["taxi"], 1, "nothing of taxi was pushed to serving yet", id="nothing served"),
+        pytest.param(["taxi", "--target", "servng"], 2, "taxi pushes to no target 'servng'", id="no such target"),
+        pytest.param(["taxy"], 2, "there is no pipeline 'taxy'", id="no such pipeline"),
+        pytest.param(["taxi", "--row", "{price: 1}"], 2, "--row is no JSON", id="no JSON"),
+        pytest.param(["taxi", "--row", "[1]"], 2, "--row is to be an object of columns", id="no object"),
+        pytest.param(["taxi", "--row", '{"price": NaN}'], 2, "NaN is no JSON number", id="no number"),
+        pytest.param(["files"], 1, "pushes to no target that a model server serves: mobile (tflite)", id="only files"),
+    ],
+)
+def test_a_request_that_cannot_be_made_is_told_why(ctd: Cli, arguments: list[str], code: int, message: str) -> None:
+    ctd.pipeline("taxi", DRAFT)
+    ctd.pipeline("files", DRAFT.replace("serving", "mobile"))
+    (ctd.root / "deploy_targets/serving.yaml").write_text(SERVING)
+    (ctd.root / "deploy_targets/mobile.yaml").write_text("target: mobile\nkind: tflite\npath: ../mobile\n")
+    said = ctd("request", *arguments)
+    assert (said.code, said.out) == (code, "")
+    assert message in said.err
 
 
 def test_a_warning_does_not_make_a_spec_invalid(ctd: Cli) -> None:

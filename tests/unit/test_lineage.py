@@ -5,7 +5,19 @@ from __future__ import annotations
 from planning_world import Bench, pipeline
 
 from ctd.core.artifacts import Artifact
-from ctd.planning.lineage import Difference, difference, lineage, pushed_model, reach, root_span, spans
+from ctd.planning.lineage import (
+    Difference,
+    difference,
+    evaluations,
+    lineage,
+    pushed_model,
+    reach,
+    root_span,
+    spans,
+    spans_difference,
+    story,
+    verdicts,
+)
 
 
 def rounds(spans: int) -> Bench:
@@ -89,3 +101,24 @@ def test_settings_code_and_corrected_spans_are_told_with_old_and_new() -> None:
     (root,) = (d for d in differing(bench) if d.node == "examples")
     assert root.key == "span-2.v2"
     assert root.changes[0].startswith("content changed (")
+
+
+def test_an_evaluation_is_no_verdict_and_each_evaluator_has_a_newest_one() -> None:
+    bench = rounds(2)
+    for model in models(bench):
+        assert {e.piece for e, _ in verdicts(bench.history, model)} == {"verdict", ""}
+        (found,) = evaluations(bench.history, model).values()
+        assert found[0].inputs["model"] == (model.id,)
+        assert all(story(bench.history, model)["verdicts"])
+
+
+def test_spans_of_two_models_are_compared_by_what_was_read() -> None:
+    bench = rounds(4)
+    bench.arrive(3, version=2)
+    bench.settle()
+    made = models(bench)
+    first, last = lineage(bench.history, made[1]), lineage(bench.history, made[-1])
+    (found,) = spans_difference(first, last)
+    assert (found.node, found.before, found.after, found.corrected) == ("examples", (1, 2), (2, 3, 4), ())
+    (found,) = spans_difference(lineage(bench.history, made[-2]), last)
+    assert (found.before, found.after, found.corrected) == ((2, 3, 4), (2, 3, 4), (3,))

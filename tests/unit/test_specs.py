@@ -701,3 +701,40 @@ def test_every_type_that_a_node_needs_has_a_kind_to_hint_at() -> None:
     assert needed <= made
     assert isinstance(taxi, PipelineSpec)
     assert ArtifactType.MODEL in needed
+
+
+UNQUOTED = 'is no YAML: the path {path} has braces, so it must be in quotes here. Write "{path}".'
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "paths"),
+    [
+        ("a: {input: ../data/{SPAN}}", 1, ["../data/{SPAN}"]),
+        ("a: {input: ../data/{YYYY}-{MM}-{DD}/v{VERSION}, start: 3}", 1, ["../data/{YYYY}-{MM}-{DD}/v{VERSION}"]),
+        ("a: {input: ../data/{SPAN:4}/*.csv}", 1, ["../data/{SPAN:4}/*.csv"]),
+        ("path: {pipeline}/models", 1, ["{pipeline}/models"]),
+        ("a:\n  b: 1\n  input: {SPAN}/trips.csv", 3, ["{SPAN}/trips.csv"]),
+        ("a: {\n  input: ../data/{SPAN},\n  start: 3}", 2, ["../data/{SPAN}"]),
+        ("input: {train: ../a/{SPAN}/train, eval: ../a/{SPAN}/eval}", 1, ["../a/{SPAN}/train", "../a/{SPAN}/eval"]),
+        ("paths: [../data/{SPAN}]", 1, ["../data/{SPAN}"]),
+    ],
+)
+def test_a_path_with_braces_that_lacks_its_quotes_is_named(
+    tmp_path: Path, text: str, line: int, paths: list[str]
+) -> None:
+    expected = [f"taxi.yaml:{line}: {UNQUOTED.replace('{path}', path)}" for path in paths]
+    assert problems(tmp_path, text) == expected
+
+
+@pytest.mark.parametrize("text", ["a: {x: [1, 2}", "a: {x: 1", "b: ../data/{SPAN}\n   c: 1\n", "a: {x}\n b: 1"])
+def test_other_slips_are_not_blamed_on_paths(tmp_path: Path, text: str) -> None:
+    (only,) = problems(tmp_path, text)
+    assert "must be in quotes" not in only
+
+
+def test_a_path_without_quotes_hides_nothing_else(tmp_path: Path) -> None:
+    text = "pipeline: taxi\nnodes:\n  examples: {kind: example_gen, input: ../data/{SPAN}}\n  trainer: {kind: trainr}\n"
+    unquoted, kind, *rest = problems(tmp_path, text)
+    assert "the path ../data/{SPAN} has braces" in unquoted
+    assert "unknown kind 'trainr'" in kind
+    assert all("needs" in problem for problem in rest)

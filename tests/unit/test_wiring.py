@@ -211,7 +211,7 @@ def test_a_window_that_can_never_fill_is_refused(tmp_path: Path) -> None:
 )
 def test_what_only_a_window_could_mean_is_refused_without_one(tmp_path: Path, kind: str) -> None:
     node = f"  node:\n    min_spans: 3\n    on_gap: wait\n    kind: {kind}\n"
-    spans, gap = said(tmp_path, node)
+    spans, gap = (problem for problem in said(tmp_path, node) if "no node makes one" not in problem)
     assert spans.startswith("p.yaml:6: `min_spans` says nothing without a `window`")
     assert gap.startswith("p.yaml:7: `on_gap` says nothing without a `window`")
     assert "`window: 7`" in spans
