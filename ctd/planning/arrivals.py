@@ -37,19 +37,18 @@ def late(
     arrived = world.history.arrived(pipeline, name)
     read = _read(node, name, pipeline, there, world)
     read |= {n: at for n, at in world.history.arrived(pipeline, name, read=True).items() if n in pinned}
-    since = _first(node, name, pipeline, world)
     found: dict[int, str] = {}
     newer: tuple[datetime, int] | None = None  # the newer span that was read first
     for number in sorted({*there, *read}, reverse=True):
         after = arrived.get(number, world.now) - newer[0] if newer else None
-        counts = number in there and number >= since
-        if newer and counts and after is not None and after > node.max_lateness:
+        if newer and number in there and after is not None and after > node.max_lateness:
             most, said = format_duration(node.max_lateness), node.calendar.say(newer[1])
             found[number] = f"it came {format_duration(after)} after span {said}, later than max_lateness {most}"
         at = read.get(number)
         if at is not None and number not in node.deny and (newer is None or at < newer[0]):
             newer = at, number
-    return found
+    since = _first(node, name, pipeline, world) if found else -math.inf
+    return {number: why for number, why in found.items() if number >= since}
 
 
 def _first(node: ExampleGenSpec, name: str, pipeline: str, world: World) -> float:

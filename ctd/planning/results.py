@@ -9,6 +9,7 @@ from typing import Any
 from ctd.core.artifacts import ArtifactType
 from ctd.core.executions import Execution, State
 from ctd.core.selectors import Latest, Take
+from ctd.core.spans import Span
 from ctd.planning.decide import whole
 from ctd.planning.decided import Status, outputs_of, status_of
 from ctd.planning.decisions import Decision, Reuse, Subject
@@ -43,6 +44,7 @@ class Results:
         self._identity = identity
         self._known: dict[tuple[str, str], Identity] = {}
         self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
+        self._complete: dict[str, Mapping[int, list[Span]]] = {}
         self.at_once = replace(resolver, settled=self.settled)
         """Resolves inputs to what is ready, where more is on its way."""
 
@@ -80,8 +82,8 @@ class Results:
     def earlier(self, wired: WiredPiece, span: int) -> Execution | None:
         """The newest result of a piece for a span, of the content that counts."""
         root = wired.root or wired.node
-        fact, history = self.resolver.world.spans.get(root), self.resolver.world.history
-        versions = sorted(s.span for s in (fact.spans if fact else ()) if s.span.number == span and s.complete)
+        history = self.resolver.world.history
+        versions = sorted(self._complete_of(root).get(span, ()))
         content = None if wired.node == root else self._content(root, span)
         for version in reversed(versions):
             key = span_key(wired.calendar, span, version.version)
@@ -90,6 +92,17 @@ class Results:
                 if done and (wired.node == root or (content and content in self._made_of(e))):
                     return e
         return None
+
+    def _complete_of(self, root: str) -> Mapping[int, list[Span]]:
+        """The complete versions of each span of an input: a batch asks for each of its spans, among a year's."""
+        if root not in self._complete:
+            fact = self.resolver.world.spans.get(root)
+            found: dict[int, list[Span]] = {}
+            for seen in fact.spans if fact else ():
+                if seen.complete:
+                    found.setdefault(seen.span.number, []).append(seen.span)
+            self._complete[root] = found
+        return self._complete[root]
 
     def _content(self, root: str, span: int) -> int | None:
         """The artifact with what was read of a span."""
