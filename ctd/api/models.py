@@ -180,6 +180,7 @@ class PipelineView(View):
     pipeline: str
     file: str
     state: PipelineState
+    working: bool = False  # something runs, or will by itself, whatever the state says
     nodes: list[NodeView]
     live: list[LiveView]
     problems: list[ProblemView] = []  # of an edit that was refused; the last good spec goes on

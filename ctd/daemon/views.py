@@ -197,6 +197,7 @@ class Views:
             pipeline=spec.name,
             file=self.wanted.file_of(spec.name),
             state=_state_of(made, refused=bool(refused), fault=bool(faults)),
+            working=made is None or not made.settled,
             nodes=[
                 self._node(spec, name, [d for d in decisions if d.subject.node == name]) for name in _in_order(spec)
             ],

@@ -56,8 +56,9 @@ def the_daemon_starts(play: Play) -> None:
     screen.command(stage.serve_command)
     screen.command("ctd run &")
     stage.start_daemon()
-    status = play.seen.status()
-    _expect(status["pipeline"] == "taxi", "the daemon has the pipeline taxi", str(status))
+    seen = play.seen
+    seen.until("the daemon has the pipeline taxi", lambda: seen.status().get("pipeline") == "taxi", 60)
+    status = seen.status()
     loaded = Path(f"/proc/{stage.pid('ctd run')}/maps").read_text()
     _expect("tensorflow" not in loaded, "the daemon has no TensorFlow in it", "a library of TensorFlow is mapped")
     memory = status["daemon"]["memory_mb"]
@@ -343,7 +344,7 @@ def _judged(play: Play, old: str, new: str, *, blessed: bool) -> float:
 
 
 def _at_rest(seen: Seen) -> bool:
-    return seen.status()["state"] != "working"
+    return not seen.status().get("working", True)
 
 
 def _blocked(seen: Seen, node: str) -> str:
