@@ -282,7 +282,7 @@ class _Planner:
         ready = self.coalescing.inputs(wired, span)
         run = self._wanted_on(wired, ready, span) if ready else None
         if ready is None or not isinstance(run, Run):
-            return run if run and _tells(run) and not isinstance(run, Blocked) else None
+            return run if run and _tells(run) else None
         due = self.coalescing.in_time(self.spec.node(wired.node), wired, run, span)
         if due is None:
             return None
@@ -309,8 +309,21 @@ class _Planner:
         if isinstance(held, Blocked):
             return held
         decision = self._pushed(wired, inputs, held, inputs_of(held, wired, now, self.world) if held else {})
-        lost = isinstance(decision, Run) and live_is_damaged(self.spec.name, wired, self.world)
-        return replace(decision, urgent=True) if lost and isinstance(decision, Run) else decision
+        if not live_is_damaged(self.spec.name, wired, self.world):
+            return decision
+        if held is None and not isinstance(decision, Run):
+            decision = self._repaired(wired, decision, now)
+        return replace(decision, urgent=True) if isinstance(decision, Run) else decision
+
+    def _repaired(self, wired: WiredPiece, decision: Decision, now: Artifacts) -> Decision:
+        """The live version again, while what was decided on the newest one is an approval, a failure or a pause."""
+        held = repair(self.spec.name, wired, decision.because, self.world)
+        again = (
+            self._pushed(wired, Inputs(now, "", False, ()), held, inputs_of(held, wired, now, self.world))
+            if held
+            else None
+        )
+        return again if isinstance(again, Run) else decision
 
     def _pushed(self, wired: WiredPiece, inputs: Inputs | Held, held: Hold | None, artifacts: Artifacts) -> Decision:
         """The decision on the newest model, or on the one that is held, of which `artifacts` are the inputs."""

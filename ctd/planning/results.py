@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -10,11 +10,11 @@ from ctd.core.artifacts import ArtifactType
 from ctd.core.executions import Execution, State
 from ctd.core.selectors import Latest, Take
 from ctd.planning.decide import whole
-from ctd.planning.decided import Status, outputs_of, status_of
+from ctd.planning.decided import Held, Status, Taken, outputs_of, status_of
 from ctd.planning.decisions import Decision, Reuse, Subject
 from ctd.planning.reasons import span_key
 from ctd.planning.resolve import Resolver
-from ctd.planning.windows import Admission, judge
+from ctd.planning.windows import ON_ITS_WAY, Admission, judge
 from ctd.specs.pipeline import Source, WiredPiece
 
 Identity = Mapping[str, Any]
@@ -66,6 +66,24 @@ class Results:
                 earlier.append(e)
         if not found:
             yield from (e for e in earlier if not self._disowned(wired, e))
+
+    def ready(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """An input as it is ready; held while spans lack that the piece has had, and it would have fewer or older ones.
+
+        So it is after an edit by which all spans are looked at again: the first of them make no window.
+        """
+        taken = self.at_once.take(wired, key, span)
+        lacking = {out.span for out in taken.left_out if out.kind == ON_ITS_WAY}
+        if isinstance(taken, Held) or not lacking:
+            return taken
+        done = self.resolver.world.history.latest_success(self.resolver.pipeline, *wired.id)
+        had = {n for n, _ in done.ingredients.get(_INPUTS, {}).get(key, ())} if done else set()
+        again = sorted(had & lacking)
+        now = {a.span for a in taken.artifacts if a.span is not None}
+        if again and not _as_new(now, had):
+            said = wired.calendar_of(key).say(again[-1])
+            return Held(f"{wired.sources[key].node}: span {said} is on its way again", left_out=taken.left_out)
+        return taken
 
     def settled(self, place: tuple[str, str]) -> Mapping[int, Decision]:
         """What was decided of the spans of a piece; of those that are on their way their earlier result, if any.
@@ -159,6 +177,12 @@ class Results:
         makers = (history.maker(i) for i in e.inputs.get(key, ()))
         above = self.wired(source)
         return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+
+
+def _as_new(spans: Set[int], had: Set[int]) -> bool:
+    """Whether there are as many spans as there were, each in its place as new as the one before it was."""
+    pairs = zip(sorted(spans, reverse=True), sorted(had, reverse=True), strict=False)
+    return len(spans) >= len(had) and all(now >= before for now, before in pairs)
 
 
 def _is_no_data(take: Take) -> bool:
