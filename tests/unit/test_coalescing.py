@@ -253,6 +253,8 @@ def test_new_spans_are_worked_on_before_old_ones_are_made_anew() -> None:
     bench.schema = "schema-2"
     _run(bench, "schema")
     bench.arrive(4)
+    order = [r.subject.node for r in bench.plan().queue if r.span is not None]
+    assert order == ["examples", "validator", "validator", "validator"], "it is not even read yet"
     for node in ("examples", "statistics"):
         (run,) = (r for r in bench.plan().runs if r.subject.node == node)
         bench.finish(bench.start(run), run)
