@@ -20,7 +20,7 @@ from ctd.planning.changes import kept, revision, unless_new_version
 from ctd.planning.coalescing import Coalescing, begins, waits
 from ctd.planning.decide import Wanted, decide
 from ctd.planning.decided import Decided, Held, outputs_of
-from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
+from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Reuse, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import Hold, hold, inputs_of, live_is_damaged, repair
 from ctd.planning.judging import Judging, model_key
@@ -263,6 +263,8 @@ class _Planner:
         inputs = self._inputs(wired, span)
         if wired.piece.target:
             ready = self.judging.inputs(wired) if isinstance(inputs, Held) else None
+            if ready and isinstance(self._wanted_on(wired, ready, None), Reuse):
+                ready = None  # a model that was lost and made again is no other one
             return self._push(wired, ready or inputs)
         decision = self._on(wired, inputs, span)
         return self._on_what_is_ready(wired, inputs, decision, span) or decision
