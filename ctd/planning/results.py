@@ -43,6 +43,7 @@ class Results:
         self._identity = identity
         self._known: dict[tuple[str, str], Identity] = {}
         self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
+        self._disowns: dict[int, bool] = {}  # by execution
         self.at_once = replace(resolver, settled=self.settled)
         """Resolves inputs to what is ready, where more is on its way."""
 
@@ -159,7 +160,10 @@ class Results:
 
     def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether it is made of a span that the spec denies or a validator refuses."""
-        return any(self._disowned_input(wired, key, e) for key, take in wired.piece.takes.items() if take.triggers)
+        if e.id not in self._disowns:
+            keys = (key for key, take in wired.piece.takes.items() if take.triggers)
+            self._disowns[e.id] = any(self._disowned_input(wired, key, e) for key in keys)
+        return self._disowns[e.id]
 
     def _disowned_input(self, wired: WiredPiece, key: str, e: Execution) -> bool:
         source, history = wired.sources.get(key), self.resolver.world.history
@@ -174,9 +178,10 @@ class Results:
             out = (Admission.STOP, Admission.QUARANTINED)
             gates, calendar = self.resolver.gates(wired, key), wired.calendar_of(key)
             return any(judge(gate, n, calendar)[0] in out for gate in gates for n in spans)
-        makers = (history.maker(i) for i in e.inputs.get(key, ()))
+        # Of many spans there are many artifacts, mostly of one maker.
+        makers = {m.id: m for i in e.inputs.get(key, ()) if (m := history.maker(i)) is not None}.values()
         above = self.wired(source)
-        return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+        return any((m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
 
 
 def _as_new(spans: Set[int], had: Set[int]) -> bool:
