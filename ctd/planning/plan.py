@@ -348,7 +348,7 @@ class _Planner:
         decision = self._wanted_on(wired, inputs, span)
         if not isinstance(decision, Run):
             return decision
-        run = replace(decision, left_out=inputs.left_out)
+        run = replace(decision, left_out=inputs.left_out) if inputs.left_out else decision
         return unless_running(run, self._permitted(self._timely(wired, run, span), wired, span), self.world)
 
     def _wanted_on(self, wired: WiredPiece, inputs: Inputs, span: int | None) -> Decision:

@@ -9,6 +9,7 @@ from typing import Any
 from ctd.core.artifacts import ArtifactType
 from ctd.core.executions import Execution, State
 from ctd.core.selectors import Latest, Take
+from ctd.core.spans import Span
 from ctd.planning.decide import whole
 from ctd.planning.decided import Held, Status, Taken, outputs_of, status_of
 from ctd.planning.decisions import Decision, Reuse, Subject
@@ -44,6 +45,7 @@ class Results:
         self._known: dict[tuple[str, str], Identity] = {}
         self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
         self._disowns: dict[int, bool] = {}  # by execution
+        self._complete: dict[str, dict[int, list[Span]]] = {}  # by the node that reads them
         self.at_once = replace(resolver, settled=self.settled)
         """Resolves inputs to what is ready, where more is on its way."""
 
@@ -99,16 +101,23 @@ class Results:
     def earlier(self, wired: WiredPiece, span: int) -> Execution | None:
         """The newest result of a piece for a span, of the content that counts."""
         root = wired.root or wired.node
-        fact, history = self.resolver.world.spans.get(root), self.resolver.world.history
-        versions = sorted(s.span for s in (fact.spans if fact else ()) if s.span.number == span and s.complete)
+        history = self.resolver.world.history
         content = None if wired.node == root else self._content(root, span)
-        for version in reversed(versions):
+        for version in self._versions(root).get(span, ()):
             key = span_key(wired.calendar, span, version.version)
             for e in reversed(history.of_key(self.resolver.pipeline, *wired.id, key)):
                 done = e.state is State.SUCCEEDED and self.usable(e) and self.same_identity(wired, e)
                 if done and (wired.node == root or (content and content in self._made_of(e))):
                     return e
         return None
+
+    def _versions(self, root: str) -> Mapping[int, list[Span]]:
+        """The versions of each span that are complete, newest first."""
+        if root not in self._complete:
+            fact, found = self.resolver.world.spans.get(root), self._complete.setdefault(root, {})
+            for version in sorted((s.span for s in (fact.spans if fact else ()) if s.complete), reverse=True):
+                found.setdefault(version.number, []).append(version)
+        return self._complete[root]
 
     def _content(self, root: str, span: int) -> int | None:
         """The artifact with what was read of a span."""
