@@ -1,7 +1,8 @@
 """How long data that is ready waits for more that is on its way (decision 023).
 
 Several spans that arrive together are worked on once: a node waits for those that are on their way. But no longer than
-its own last run took (of two the shorter): after that it works on what is ready, so that data that never stops coming starves nobody.
+its own last run took, of two the shorter: after that it works on what is ready, so that data that never stops coming
+starves nobody.
 """
 
 from __future__ import annotations
