@@ -320,11 +320,10 @@ class _Planner:
     def _repaired(self, wired: WiredPiece, decision: Decision, now: Artifacts) -> Decision:
         """The live version again, while what was decided on the newest one is an approval, a failure or a pause."""
         held = repair(self.spec.name, wired, decision.because, self.world)
-        again = (
-            self._pushed(wired, Inputs(now, "", False, ()), held, inputs_of(held, wired, now, self.world))
-            if held
-            else None
-        )
+        if held is None:
+            return decision
+        pushed = inputs_of(held, wired, now, self.world)
+        again = self._pushed(wired, Inputs(now, "", False, ()), held, pushed)
         return again if isinstance(again, Run) else decision
 
     def _pushed(self, wired: WiredPiece, inputs: Inputs | Held, held: Hold | None, artifacts: Artifacts) -> Decision:
