@@ -38,10 +38,21 @@ class Claim:
     def pipeline(self) -> str:
         return self.spec.name
 
+    @property
+    def of_span(self) -> bool:
+        """Whether it is work on a single span that no backfill asked for."""
+        return self.run.span is not None and self.run.turn == AT_ONCE
+
+    @property
+    def input(self) -> tuple[str, str]:
+        """The pipeline and the node that reads the spans."""
+        return self.pipeline, self.wired.root or self.wired.node
+
 
 class Turns:
     """Higher priority first; then what takes over the slot of work that gave way to it; then all before any backfill;
-    then the pipeline that has gone without for longest; then as its plan has it, deeper nodes first.
+    then the pipeline that has gone without for longest; then as its plan has it, deeper nodes first, the spans of
+    several inputs in turn.
 
     A pipeline that never had a slot comes first among equals, so a backlog of one holds up no other; of such, the one
     that was there first.
@@ -55,6 +66,7 @@ class Turns:
         self._served: dict[str, int] = {}  # when each pipeline last had a slot, as a count of all that were given
         self._came: dict[str, int] = {}  # which came first, of those that never had one: a new look changes no order
         self._comers = itertools.count()
+        self._looked_at: dict[tuple[str, str], int] = {}  # when each input last had one, by pipeline and node
         self._count = 0
 
     def put(self, spec: PipelineSpec, made: Plan) -> None:
@@ -63,10 +75,25 @@ class Turns:
         self._plans[spec.name] = made
         if spec.name not in self._came:
             self._came[spec.name] = next(self._comers)
-        self._waiting[spec.name] = [
+        claims = [
             Claim.of(spec, work[run.subject.node, run.subject.piece], run, place)
             for place, run in enumerate(made.queue)
         ]
+        self._waiting[spec.name] = self._alternating(claims)
+
+    def _alternating(self, claims: list[Claim]) -> list[Claim]:
+        """Spans of several inputs take turns, so that one with more than there are slots for starves no other."""
+        by_input: dict[tuple[str, str], list[Claim]] = {}
+        for claim in claims:
+            if claim.of_span:
+                by_input.setdefault(claim.input, []).append(claim)
+        if len(by_input) < 2:
+            return claims
+        longest_ago = sorted(by_input, key=lambda name: self._looked_at.get(name, 0))
+        turns = itertools.chain.from_iterable(itertools.zip_longest(*(by_input[name] for name in longest_ago)))
+        mixed = (claim for claim in turns if claim is not None)
+        ordered = (next(mixed) if claim.of_span else claim for claim in claims)
+        return [replace(claim, place=place) for place, claim in enumerate(ordered)]
 
     def drop(self, pipeline: str) -> None:
         """Nothing of the pipeline waits until there is another plan."""
@@ -78,6 +105,7 @@ class Turns:
         self._plans.pop(pipeline, None)
         self._served.pop(pipeline, None)
         self._came.pop(pipeline, None)
+        self._looked_at = {name: at for name, at in self._looked_at.items() if name[0] != pipeline}
 
     def next(self, but: Collection[str] = ()) -> Claim | None:
         """Whoever comes first of those that have room; pipelines named in `but` are passed over."""
@@ -97,6 +125,8 @@ class Turns:
         """It was started."""
         self._count += 1
         self._served[claim.pipeline] = self._count
+        if claim.of_span:
+            self._looked_at[claim.input] = self._count
         self._slots.take(execution, claim.pool)
         self._waiting[claim.pipeline] = [other for other in self._waiting[claim.pipeline] if other is not claim]
         running = Wait(claim.run.subject, running_since(execution), execution=execution.id)

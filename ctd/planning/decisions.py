@@ -218,15 +218,15 @@ class Plan:
         """The runs in the order in which they are to begin.
 
         Deeper nodes first, so that what is nearest to a served model does not queue behind a backlog of spans. Of a
-        backlog the oldest, so that each span finds those before it; what is only made anew comes after what is new, and
-        the newest first, for windows want it. A pusher's targets as its spec names them, so that what is served first
-        comes first. Backfills after all that, each in its own order.
+        backlog the oldest, so that each span finds those before it. A pusher's targets as its spec names them, so that
+        what is served first comes first. What is only made anew comes after all that is new, the newest span first, for
+        windows want it. Backfills after all that, each in its own order.
         """
         by_node = [tuple(runs) for _, runs in groupby(self.runs, lambda run: run.subject.node)]
         pieces = (groupby(runs, lambda run: run.subject.piece) for runs in reversed(by_node))
         by_piece = (tuple(runs) for node in pieces for _, runs in node)
         ordered = (run for runs in by_piece for run in _new_first(runs))
-        return tuple(sorted(ordered, key=lambda run: run.turn))
+        return tuple(sorted(ordered, key=lambda run: (run.turn, run.renewal)))
 
     @property
     def wake_at(self) -> datetime | None:

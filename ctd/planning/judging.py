@@ -48,7 +48,7 @@ class Judging:
         if take.type in ABOUT_MODELS and isinstance(take.select, Latest):
             said = self._said(source, model)
             return Taken((said,)) if said else Taken(()) if take.optional else Held(f"{source.node}: not yet")
-        taken = self._results.at_once.take(wired, key, _ANY)
+        taken = self._results.ready(wired, key, _ANY)
         if isinstance(taken, Held) and isinstance(take.select, Latest):
             stays = next(self._results.of(source), None)
             return Taken(stays.output(source.output)) if stays else taken

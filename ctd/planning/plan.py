@@ -20,7 +20,7 @@ from ctd.planning.changes import kept, revision, unless_new_version
 from ctd.planning.coalescing import Coalescing, begins, waits
 from ctd.planning.decide import Wanted, decide
 from ctd.planning.decided import Decided, Held, outputs_of
-from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Run, Standing, Subject, Unread, Wait
+from ctd.planning.decisions import Alert, Blocked, Decision, Plan, Reuse, Run, Standing, Subject, Unread, Wait
 from ctd.planning.effects import alert, standing
 from ctd.planning.holds import Hold, hold, inputs_of, live_is_damaged, repair
 from ctd.planning.judging import Judging, model_key
@@ -263,6 +263,8 @@ class _Planner:
         inputs = self._inputs(wired, span)
         if wired.piece.target:
             ready = self.judging.inputs(wired) if isinstance(inputs, Held) else None
+            if ready and isinstance(self._wanted_on(wired, ready, None), Reuse):
+                ready = None  # a model that was lost and made again is no other one
             return self._push(wired, ready or inputs)
         decision = self._on(wired, inputs, span)
         return self._on_what_is_ready(wired, inputs, decision, span) or decision
@@ -282,7 +284,7 @@ class _Planner:
         ready = self.coalescing.inputs(wired, span)
         run = self._wanted_on(wired, ready, span) if ready else None
         if ready is None or not isinstance(run, Run):
-            return run if run and _tells(run) and not isinstance(run, Blocked) else None
+            return run if run and _tells(run) else None
         due = self.coalescing.in_time(self.spec.node(wired.node), wired, run, span)
         if due is None:
             return None
@@ -309,8 +311,20 @@ class _Planner:
         if isinstance(held, Blocked):
             return held
         decision = self._pushed(wired, inputs, held, inputs_of(held, wired, now, self.world) if held else {})
-        lost = isinstance(decision, Run) and live_is_damaged(self.spec.name, wired, self.world)
-        return replace(decision, urgent=True) if lost and isinstance(decision, Run) else decision
+        if not live_is_damaged(self.spec.name, wired, self.world):
+            return decision
+        if held is None and not isinstance(decision, Run):
+            decision = self._repaired(wired, decision, now)
+        return replace(decision, urgent=True) if isinstance(decision, Run) else decision
+
+    def _repaired(self, wired: WiredPiece, decision: Decision, now: Artifacts) -> Decision:
+        """The live version again, while what was decided on the newest one is an approval, a failure or a pause."""
+        held = repair(self.spec.name, wired, decision.because, self.world)
+        if held is None:
+            return decision
+        pushed = inputs_of(held, wired, now, self.world)
+        again = self._pushed(wired, Inputs(now, "", False, ()), held, pushed)
+        return again if isinstance(again, Run) else decision
 
     def _pushed(self, wired: WiredPiece, inputs: Inputs | Held, held: Hold | None, artifacts: Artifacts) -> Decision:
         """The decision on the newest model, or on the one that is held, of which `artifacts` are the inputs."""
@@ -333,7 +347,7 @@ class _Planner:
         decision = self._wanted_on(wired, inputs, span)
         if not isinstance(decision, Run):
             return decision
-        run = replace(decision, left_out=inputs.left_out)
+        run = replace(decision, left_out=inputs.left_out) if inputs.left_out else decision
         return unless_running(run, self._permitted(self._timely(wired, run, span), wired, span), self.world)
 
     def _wanted_on(self, wired: WiredPiece, inputs: Inputs, span: int | None) -> Decision:

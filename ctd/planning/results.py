@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import replace
 from typing import Any
 
@@ -11,11 +11,11 @@ from ctd.core.executions import Execution, State
 from ctd.core.selectors import Latest, Take
 from ctd.core.spans import Span
 from ctd.planning.decide import whole
-from ctd.planning.decided import Status, outputs_of, status_of
+from ctd.planning.decided import Held, Status, Taken, outputs_of, status_of
 from ctd.planning.decisions import Decision, Reuse, Subject
 from ctd.planning.reasons import span_key
 from ctd.planning.resolve import Resolver
-from ctd.planning.windows import Admission, judge
+from ctd.planning.windows import ON_ITS_WAY, Admission, judge
 from ctd.specs.pipeline import Source, WiredPiece
 
 Identity = Mapping[str, Any]
@@ -44,7 +44,8 @@ class Results:
         self._identity = identity
         self._known: dict[tuple[str, str], Identity] = {}
         self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
-        self._complete: dict[str, Mapping[int, list[Span]]] = {}
+        self._disowns: dict[int, bool] = {}  # by execution
+        self._complete: dict[str, dict[int, list[Span]]] = {}  # by the node that reads them
         self.at_once = replace(resolver, settled=self.settled)
         """Resolves inputs to what is ready, where more is on its way."""
 
@@ -69,6 +70,24 @@ class Results:
         if not found:
             yield from (e for e in earlier if not self._disowned(wired, e))
 
+    def ready(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+        """An input as it is ready; held while spans lack that the piece has had, and it would have fewer or older ones.
+
+        So it is after an edit by which all spans are looked at again: the first of them make no window.
+        """
+        taken = self.at_once.take(wired, key, span)
+        lacking = {out.span for out in taken.left_out if out.kind == ON_ITS_WAY}
+        if isinstance(taken, Held) or not lacking:
+            return taken
+        done = self.resolver.world.history.latest_success(self.resolver.pipeline, *wired.id)
+        had = {n for n, _ in done.ingredients.get(_INPUTS, {}).get(key, ())} if done else set()
+        again = sorted(had & lacking)
+        now = {a.span for a in taken.artifacts if a.span is not None}
+        if again and not _as_new(now, had):
+            said = wired.calendar_of(key).say(again[-1])
+            return Held(f"{wired.sources[key].node}: span {said} is on its way again", left_out=taken.left_out)
+        return taken
+
     def settled(self, place: tuple[str, str]) -> Mapping[int, Decision]:
         """What was decided of the spans of a piece; of those that are on their way their earlier result, if any.
 
@@ -83,9 +102,8 @@ class Results:
         """The newest result of a piece for a span, of the content that counts."""
         root = wired.root or wired.node
         history = self.resolver.world.history
-        versions = sorted(self._complete_of(root).get(span, ()))
         content = None if wired.node == root else self._content(root, span)
-        for version in reversed(versions):
+        for version in self._versions(root).get(span, ()):
             key = span_key(wired.calendar, span, version.version)
             for e in reversed(history.of_key(self.resolver.pipeline, *wired.id, key)):
                 done = e.state is State.SUCCEEDED and self.usable(e) and self.same_identity(wired, e)
@@ -93,15 +111,12 @@ class Results:
                     return e
         return None
 
-    def _complete_of(self, root: str) -> Mapping[int, list[Span]]:
-        """The complete versions of each span of an input: a batch asks for each of its spans, among a year's."""
+    def _versions(self, root: str) -> Mapping[int, list[Span]]:
+        """The versions of each span that are complete, newest first."""
         if root not in self._complete:
-            fact = self.resolver.world.spans.get(root)
-            found: dict[int, list[Span]] = {}
-            for seen in fact.spans if fact else ():
-                if seen.complete:
-                    found.setdefault(seen.span.number, []).append(seen.span)
-            self._complete[root] = found
+            fact, found = self.resolver.world.spans.get(root), self._complete.setdefault(root, {})
+            for version in sorted((s.span for s in (fact.spans if fact else ()) if s.complete), reverse=True):
+                found.setdefault(version.number, []).append(version)
         return self._complete[root]
 
     def _content(self, root: str, span: int) -> int | None:
@@ -154,7 +169,10 @@ class Results:
 
     def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether it is made of a span that the spec denies or a validator refuses."""
-        return any(self._disowned_input(wired, key, e) for key, take in wired.piece.takes.items() if take.triggers)
+        if e.id not in self._disowns:
+            keys = (key for key, take in wired.piece.takes.items() if take.triggers)
+            self._disowns[e.id] = any(self._disowned_input(wired, key, e) for key in keys)
+        return self._disowns[e.id]
 
     def _disowned_input(self, wired: WiredPiece, key: str, e: Execution) -> bool:
         source, history = wired.sources.get(key), self.resolver.world.history
@@ -169,9 +187,16 @@ class Results:
             out = (Admission.STOP, Admission.QUARANTINED)
             gates, calendar = self.resolver.gates(wired, key), wired.calendar_of(key)
             return any(judge(gate, n, calendar)[0] in out for gate in gates for n in spans)
-        makers = (history.maker(i) for i in e.inputs.get(key, ()))
+        # Of many spans there are many artifacts, mostly of one maker.
+        makers = {m.id: m for i in e.inputs.get(key, ()) if (m := history.maker(i)) is not None}.values()
         above = self.wired(source)
-        return any(m is not None and (m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+        return any((m.node, m.piece) == above.id and self._disowned(above, m) for m in makers)
+
+
+def _as_new(spans: Set[int], had: Set[int]) -> bool:
+    """Whether there are as many spans as there were, each in its place as new as the one before it was."""
+    pairs = zip(sorted(spans, reverse=True), sorted(had, reverse=True), strict=False)
+    return len(spans) >= len(had) and all(now >= before for now, before in pairs)
 
 
 def _is_no_data(take: Take) -> bool:

@@ -114,8 +114,10 @@ def window(  # noqa: PLR0913 - all that a window depends on
     taken = Taken(
         in_order(found.artifacts), left_out_note(found.left_out, calendar), found.stuck, tuple(found.left_out)
     )
-    # What is shut out is no gap, whether it has come or not: nobody waits for it.
-    arrived = {*shut_out, *(n for n, d in decisions.items() if status_of(d) is not Status.ABSENT)}
+    # What is shut out is no gap, whether it has come or not: nobody waits for it. What is on its way is one as yet.
+    later = {left.span for left in found.left_out if left.kind == ON_ITS_WAY}
+    came = (n for n, d in decisions.items() if n not in later and status_of(d) is not Status.ABSENT)
+    arrived = {*shut_out, *came}
     return complete(select, taken, found.numbers, lambda n: n in arrived, calendar)
 
 

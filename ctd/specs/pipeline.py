@@ -62,7 +62,7 @@ class WiredPiece:
     calendar: Calendar = NUMBERS  # how the spans of its root are numbered
     calendars: Mapping[str, Calendar] = field(default_factory=dict)  # and those that reach each input
 
-    @property
+    @cached_property
     def id(self) -> tuple[str, str]:
         return self.node, self.piece.name
 
@@ -70,7 +70,7 @@ class WiredPiece:
         """How the spans are numbered that reach an input."""
         return self.calendars.get(key, self.calendar)
 
-    @property
+    @cached_property
     def fan(self) -> str:
         """The input that it takes span by span; empty if there is none."""
         return next(

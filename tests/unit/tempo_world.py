@@ -18,6 +18,8 @@ from planning_world import NODES, Bench, pipeline
 from ctd.core.errors import WorkerLost
 from ctd.core.executions import SUPERSEDED, Execution, Failure, Outcome, State
 from ctd.core.spans import Span
+from ctd.core.timing import SystemClock
+from ctd.engine.readiness import Readiness
 from ctd.engine.slots import Limits, Slots
 from ctd.engine.turns import Turns
 from ctd.planning.decisions import Run, Wait
@@ -56,8 +58,8 @@ class Simulation:
         self.tempo = tempo
         self.bench = Bench(spec=pipeline(tempo.shape, **tempo.edits))
         self.bench.watched = self.start = self.bench.now
-        self.turns = Turns(slots := Slots(Limits(tempo.parallel, tempo.pools)))
-        self.slots = slots
+        self.slots = Slots(Limits(tempo.parallel, tempo.pools))
+        self.turns = Turns(self.slots, Readiness(lambda: None, SystemClock()))  # a machine that is well
         self._random = random.Random(tempo.seed)
         self._events: list[tuple[datetime, int, Any]] = []
         self._order = itertools.count()

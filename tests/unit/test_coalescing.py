@@ -6,9 +6,9 @@ from datetime import timedelta
 
 from planning_world import NODES, Bench, pipeline
 
-from ctd.core.executions import Execution
+from ctd.core.executions import Execution, Failure
 from ctd.core.spans import Span
-from ctd.planning.decisions import Decision, Reuse, Run, Wait
+from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Wait
 
 TOOK = timedelta(seconds=40)
 
@@ -97,6 +97,83 @@ def test_a_span_that_is_corrected_all_the_time_is_used_as_it_was() -> None:
     assert sorted((a.span, a.version) for a in run.inputs["examples"]) == [(1, 1), (2, 1), (3, 1)]
 
 
+def test_an_edit_by_which_all_spans_are_looked_at_again_makes_no_short_window() -> None:
+    """The newest span is done first: it alone is less than the node has had."""
+    bench = settled(1, 2, 3, 4)
+    bench.spec = pipeline(validator={"environment": "TRAINING"})
+    read(bench, 5, on_its_way=6)
+    bench.now += timedelta(hours=1)
+    assert isinstance(of(bench, "transform"), Wait)
+    for span in (4, 3):
+        (run,) = (r for r in bench.plan().runs if r.subject.node == "validator" and r.span == span)
+        bench.finish(bench.start(run), run)
+    run = of(bench, "transform")
+    assert isinstance(run, Run)
+    assert [a.span for a in run.inputs["examples"]] == [3, 4, 5]
+
+
+def test_a_window_does_not_go_back_to_an_older_span_while_the_newest_is_read_anew() -> None:
+    bench = settled(1, 2, 3, transform={"window": 1})
+    bench.contents[Span(3, 1)] = "other trips"
+    bench.contents[Span(2, 1)] = "others"
+    (run,) = (r for r in bench.plan().runs if r.subject.node == "examples" and r.span == 3)
+    bench.finish(bench.start(run), run)
+    for node in ("examples", "statistics", "validator"):
+        (run,) = (r for r in bench.plan().runs if r.subject.node == node and r.span == 2)
+        bench.finish(bench.start(run), run)
+    bench.now += timedelta(hours=1)
+    assert isinstance(of(bench, "transform"), Wait)
+
+
+def test_who_waits_for_gaps_waits_for_a_span_that_is_on_its_way() -> None:
+    bench = settled(1, 2, transform={"on_gap": "wait"})
+    bench.arrive(3)
+    read(bench, 4, on_its_way=5)
+    bench.now += timedelta(hours=1)
+    assert isinstance(of(bench, "transform"), Wait)
+    for node in ("examples", "statistics", "validator"):
+        (run,) = (r for r in bench.plan().runs if r.subject.node == node and r.span == 3)
+        bench.finish(bench.start(run), run)
+    run = of(bench, "transform")
+    assert isinstance(run, Run)
+    assert [a.span for a in run.inputs["examples"]] == [2, 3, 4]
+
+
+def test_a_clock_that_was_set_back_holds_nothing_up() -> None:
+    bench = settled(1, 2)
+    bench.now -= timedelta(hours=1)
+    read(bench, 3, on_its_way=4)
+    bench.now += TOOK
+    assert isinstance(of(bench, "transform"), Run)
+
+
+def test_a_machine_that_slept_during_a_run_is_not_waited_for_as_long() -> None:
+    bench = settled(1, 2)
+    bench.arrive(3)
+    while runs := bench.plan().runs:
+        begun = [(run, bench.start(run)) for run in runs]
+        bench.now += timedelta(days=1)
+        for run, execution in begun:
+            bench.finish(execution, run)
+    read(bench, 4, on_its_way=5)
+    bench.now += TOOK
+    assert isinstance(of(bench, "transform"), Run)
+
+
+def test_work_that_failed_shows_while_more_data_is_on_its_way() -> None:
+    bench = settled(1, 2)
+    bench.failures["transform"] = Failure("ComponentFailed", "no column 'fare'")
+    read(bench, 3, on_its_way=4)
+    bench.now += TOOK
+    _run(bench, "transform")
+    assert isinstance(of(bench, "transform"), Blocked)
+    assert bench.plan().failed
+    del bench.failures["transform"]
+    read(bench, 4, on_its_way=5)
+    bench.now += TOOK
+    assert isinstance(of(bench, "transform"), Run), "other data is another chance"
+
+
 def test_what_was_read_anew_is_not_used_on_the_word_about_what_was_read_before() -> None:
     bench = settled(1, 2)
     bench.contents[Span(2, 1)] = "other trips"
@@ -176,6 +253,8 @@ def test_new_spans_are_worked_on_before_old_ones_are_made_anew() -> None:
     bench.schema = "schema-2"
     _run(bench, "schema")
     bench.arrive(4)
+    order = [r.subject.node for r in bench.plan().queue if r.span is not None]
+    assert order == ["examples", "validator", "validator", "validator"], "it is not even read yet"
     for node in ("examples", "statistics"):
         (run,) = (r for r in bench.plan().runs if r.subject.node == node)
         bench.finish(bench.start(run), run)

@@ -34,6 +34,9 @@ TIMEOUT = EDITS.index({"trainer": {"timeout": "1h", "attempts": 2, "keep": {"new
 LATE = EDITS.index({"examples": {"max_lateness": "20s"}})
 WRONG = [("edit", LATE), ("arrive", 1, 1, "content-a"), ("arrive", 4, 1, "content-b"), ("settle",), ("remove", 4, 1)]
 BEHIND = [("clock", 30), ("arrive", 2, 1, "content-c"), ("settle",)]
+BESIDE = [step for n in (1, 2, 3) for step in (("arrive", n, 1, "content-a"), ("beside", n, 1, "content-b"))]
+LIMITS = EDITS.index({"evaluator": {"metrics": {"AUC": {"at_least": 0.7}, "BinaryAccuracy": {}}}})
+MADE_AGAIN = [*BESIDE, ("settle",), ("lose", 40), ("settle",), ("edit", LIMITS), ("settle",), ("broken", "code")]
 GAP = EDITS.index({"transform": {"window": 3, "on_gap": "wait"}})
 
 
@@ -127,6 +130,7 @@ def served(bench: Bench, plan: Plan) -> dict[str, str | None]:
 
 @given(WORLDS)
 @example(("split", [("arrive", 1, 1, "content-a"), ("settle",), ("arrive", 2, 1, "odd")]))
+@example(("split", MADE_AGAIN))
 @example(("taxi", [("edit", GAP), ("arrive", 1, 1, "content-a"), ("arrive", 3, 1, "content-b"), ("settle",)]))
 @example(("two", [*ARRIVED, ("settle",), ("arrive", 2, 1, "odd"), ("beside", 2, 1, "content-c"), ("settle",)]))
 @example(("taxi", [*REFUSED, ("accept", 2)]))

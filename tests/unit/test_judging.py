@@ -205,7 +205,28 @@ def _trainer_failed(bench: Bench) -> None:
     run_all_but(bench)
 
 
-@pytest.mark.parametrize("state", [_training, _judging, _newest_is_refused, _trainer_failed])
+def _newest_waits_for_approval(bench: Bench) -> None:
+    run_all_but(bench, "trainer", "pusher")
+    bench.spec = pipeline(pusher={"approval": True})
+
+
+def _pushing_the_newest_fails(bench: Bench) -> None:
+    bench.failures["pusher"] = Failure("BadModel", "the server cannot load it")
+    run_all_but(bench, "trainer")
+    bench.failures.clear()
+
+
+@pytest.mark.parametrize(
+    "state",
+    [
+        _training,
+        _judging,
+        _newest_is_refused,
+        _trainer_failed,
+        _newest_waits_for_approval,
+        _pushing_the_newest_fails,
+    ],
+)
 def test_a_lost_version_is_pushed_again_at_once_whatever_is_on_its_way(
     bench: Bench, state: Callable[[Bench], None]
 ) -> None:

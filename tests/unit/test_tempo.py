@@ -104,6 +104,15 @@ def test_spans_that_come_together_are_worked_on_once() -> None:
     assert [e.key for e in simulation.trained()] == ["spans 4..6 (3)"]
 
 
+def test_an_input_that_alone_takes_all_slots_starves_no_other() -> None:
+    """Spans of the one are to be read, described and validated faster than a single slot can do."""
+    slow = {"examples": 7.0, "statistics": 7.0, "validator": 3.0}
+    simulation = Simulation(Tempo(every=6.8, takes={**QUICK, **slow}, parallel=1, shape=TWO)).run(300)
+    read = [len(simulation.bench.ran(node)) for node in ("examples", "holdout")]
+    assert max(read) - min(read) <= 1
+    assert len(simulation.pushed()) > 1
+
+
 @pytest.mark.parametrize("name", SHAPES)
 def test_data_that_stops_leaves_nothing_to_do(name: str) -> None:
     """What is ready is judged on the way, and in the end everything is about the newest."""
