@@ -339,7 +339,7 @@ class _Wiring:
                 message = f"nodes.{node} pins span {said}, which nodes.{root} denies: it would wait for ever"
                 hint = f"Take {said} out of `deny` of {root}, or out of `pinned`."
                 self._complain(message, hint, node, "window")
-            case Between(int(first), int(last), least):
+            case Between(int(first), int(last), least) if first <= last:
                 left = last - first + 1 - sum(first <= span <= last for span in denied)
                 if left < least:
                     among = f"{calendar.say(first)}..{calendar.say(last)}, of which nodes.{root} leaves {left} undenied"
