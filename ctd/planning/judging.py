@@ -90,10 +90,10 @@ class Judging:
         """The newest model that the judge has had, as far as this concerns models up to `newest`."""
         maker, had = self._history.maker(newest.id), 0
         for e in self._history.back(self._resolver.pipeline, *wired.id):
-            if e.state is State.SUCCEEDED and self._results.current(
-                wired, e
-            ):  # though it may have been collected since
-                had = max(had, *e.inputs.get(key, (0,)), 0)
+            taken = max(e.inputs.get(key, ()), default=0)
+            # What it made may have been collected since. After an edit the newest is judged again, and none before it.
+            if e.state is State.SUCCEEDED and (taken < newest.id or self._results.current(wired, e)):
+                had = max(had, taken)
             if had and maker is not None and e.id < maker.id:
                 break
         return had
