@@ -35,7 +35,7 @@ BEGUN = st.builds(
     pipeline=st.sampled_from(["taxi", "bikes"]),
     node=st.sampled_from(["examples", "trainer"]),
     kind=st.sampled_from(["example_gen", "trainer"]),
-    key=st.text(st.characters(exclude_characters="\0"), max_size=20),  # ML Metadata ends a name there
+    key=st.text(st.characters(codec="utf-8", exclude_characters="\0"), max_size=20),  # ML Metadata ends a name there
     fingerprint=st.text("0123456789abcdef"),
     started=st.just(CLOCK.now()),
     piece=st.sampled_from(["", "metrics"]),
