@@ -126,9 +126,9 @@ class Coalescing:
                 continue
             seen.add(next_.id)
             yield next_
-            taken = (
-                self._history.artifact(i) for key in next_.ingredients.get("inputs", {}) for i in next_.inputs[key]
-            )
+            # What an input was offered and found empty is an ingredient, and was not taken.
+            ids = (i for key in next_.ingredients.get("inputs", {}) for i in next_.inputs.get(key, ()))
+            taken = map(self._history.artifact, ids)
             above = (self._history.maker(a.id) for a in taken if a is not None and not a.type.spanned)
             left += [maker for maker in above if maker is not None]
 
