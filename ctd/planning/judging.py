@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ctd.core.artifacts import Artifact, ArtifactType
-from ctd.core.executions import Execution, State
+from ctd.core.executions import State
 from ctd.core.selectors import Latest, LatestBlessed, Take
 from ctd.planning.decided import Held, Status, Taken, outputs_of, status_of
 from ctd.planning.resolve import Inputs, Resolver, gather
@@ -165,8 +165,8 @@ class Judging:
 
     def _busy(self, gate: Source) -> bool:
         chain = self._chain(gate)
-        running: Iterator[Execution] = iter(self._history.running())
-        return any(e.pipeline == self._resolver.pipeline and (e.node, e.piece) in chain for e in running)
+        mine = (e for e in self._history.running() if e.pipeline == self._resolver.pipeline)
+        return any((e.node, e.piece) in chain for e in mine)
 
 
 def model_key(wired: WiredPiece) -> str | None:
