@@ -44,8 +44,8 @@ def signals(stop: Stop, reload: Callable[[], None]) -> Iterator[None]:
     """What each signal that would end a process does to the daemon; the former handlers return afterwards.
 
     SIGTERM and SIGINT stop it, SIGQUIT at once; SIGHUP reads the specs again; SIGUSR1 says on stderr where each
-    thread is, however deep it hangs. So do SIGABRT (systemd's watchdog) and crashes. What else could end it is passed
-    over; SIGPIPE and SIGXFSZ are ignored by Python.
+    thread is, also while the main one hangs. So do SIGABRT (systemd's watchdog) and crashes. What else could end it is
+    passed over; SIGPIPE and SIGXFSZ are ignored by Python.
     """
     wanted: dict[int, Callable[[int, FrameType | None], None]] = {
         signal.SIGTERM: stop,
@@ -55,12 +55,10 @@ def signals(stop: Stop, reload: Callable[[], None]) -> Iterator[None]:
     }
     wanted |= dict.fromkeys(_of_no_use(), _pass_over)
     former = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-    stacks = _stacks()
     try:
-        yield
+        with _stacks_on_request():
+            yield
     finally:
-        if stacks:
-            faulthandler.unregister(signal.SIGUSR1)
         for number, handler in former.items():
             signal.signal(number, signal.SIG_DFL if handler is None else handler)  # None: it was not Python's
 
@@ -74,14 +72,38 @@ def _pass_over(_signum: int, _frame: FrameType | None) -> None:
     """Nothing."""
 
 
-def _stacks() -> bool:
-    """Have the stacks of all threads written on request; whether there is anything to write to."""
+@contextlib.contextmanager
+def _stacks_on_request() -> Iterator[None]:
+    """Have a thread write the stacks of all threads at SIGUSR1, and a crash its own, where there is a stderr.
+
+    `faulthandler.register` would write them within the signal's handler, without the interpreter's lock: it follows
+    the frames of threads that end meanwhile, and crashes. A thread holds the lock, and needs no main thread that is
+    free to run handlers: Python tells of a signal through the wake-up descriptor at once.
+    """
     try:
         faulthandler.enable(sys.stderr)
-        faulthandler.register(signal.SIGUSR1, sys.stderr, all_threads=True)
     except (AttributeError, OSError, ValueError):  # stderr is closed, or no file
-        return False
-    return True
+        yield
+        return
+    heard, told = socket.socketpair()
+    told.setblocking(False)
+    former = signal.set_wakeup_fd(told.fileno(), warn_on_full_buffer=False)
+    writer = threading.Thread(target=_write_stacks, args=(heard,), name="stacks", daemon=True)
+    writer.start()
+    try:
+        yield
+    finally:
+        signal.set_wakeup_fd(former)
+        told.close()
+        writer.join()
+
+
+def _write_stacks(heard: socket.socket) -> None:
+    with heard:
+        while numbers := heard.recv(64):
+            if signal.SIGUSR1 in numbers:
+                with contextlib.suppress(OSError, ValueError):
+                    faulthandler.dump_traceback(sys.stderr, all_threads=True)
 
 
 class Notifier:

@@ -223,6 +223,9 @@ def test_no_signal_but_those_that_mean_it_ends_the_daemon(site: Site) -> None:
             if name not in meant | crashes:
                 daemon.process.send_signal(number)
                 assert site.ask("/status"), f"it answers after {name}"
+        for _ in range(50):  # while threads that answer requests come and go
+            daemon.process.send_signal(signal.SIGUSR1)
+            assert site.ask("/status"), "it answers while it says where its threads are"
         log = site.root / "daemon.log"
         eventually("it says where its threads are", lambda: "most recent call first" in log.read_text())
         write(site, "after all of them")
