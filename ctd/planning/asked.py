@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Iterator, Mapping
 
 from ctd.core.executions import Execution
@@ -61,9 +62,8 @@ def hurried(history: History, pipeline: str, node: str) -> OperatorRequest | Non
 
 def distrusted(history: History, pipeline: str, node: str, span: int | None) -> OperatorRequest | None:
     """The latest request to make anew what the node made before, of this span if it runs per span."""
-    return _latest(
-        [*(r for r in history.asked(pipeline, node, Verb.RUN_NOW) if r.again), *_redone(history, pipeline, node, span)]
-    )
+    again = (r for r in history.asked(pipeline, node, Verb.RUN_NOW) if r.again)
+    return _latest(itertools.chain(again, _redone(history, pipeline, node, span)))
 
 
 def forgiven(

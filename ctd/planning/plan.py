@@ -27,7 +27,7 @@ from ctd.planning.judging import Judging, model_key
 from ctd.planning.push_deadlines import PushDeadlines
 from ctd.planning.reasons import span_key, spans_key
 from ctd.planning.resolve import Inputs, Resolver, gather, spans_of
-from ctd.planning.results import Results
+from ctd.planning.results import Identity, Results
 from ctd.planning.supersede import unless_running
 from ctd.planning.times import in_time
 from ctd.planning.told_once import ToldOnce
@@ -68,6 +68,7 @@ class _Planner:
         self.targets: dict[str, Standing] = {}
         self.unseen: set[str] = set()
         self.told: dict[tuple[str, str], str] = {}
+        self.identities: dict[tuple[str, str], Identity] = {}
         self.lists = ToldOnce()
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
@@ -234,7 +235,8 @@ class _Planner:
         subject = Subject(wired.node, wired.piece.name, span_key(wired.calendar, span.span.number, span.span.version))
         if not span.digest:
             return Wait(subject, f"reading {len(span.files)} files of {span.path} for their digest", busy=True)
-        ingredients = self._identity(wired) | {
+        ingredients = {
+            **self._identity(wired),
             "content": span.digest,
             "span": [span.span.number, span.span.version],
         }
@@ -424,7 +426,12 @@ class _Planner:
     def _inputs(self, wired: WiredPiece, span: int | None) -> Inputs | Held:
         return gather(wired, lambda key: self.resolver.take(wired, key, _ANY if span is None else span))
 
-    def _identity(self, wired: WiredPiece) -> dict[str, Any]:
+    def _identity(self, wired: WiredPiece) -> Identity:
+        if wired.id not in self.identities:
+            self.identities[wired.id] = self._identify(wired)
+        return self.identities[wired.id]
+
+    def _identify(self, wired: WiredPiece) -> Identity:
         kind = self.spec.node(wired.node).kind
         piece = wired.piece
         name = f"{kind}.{piece.name}" if piece.name and not piece.target else kind
@@ -454,7 +461,7 @@ class _Planner:
             for key, take in wired.piece.takes.items()
             if take.triggers and key in wired.sources
         }
-        return self._identity(wired) | {"inputs": inputs}
+        return {**self._identity(wired), "inputs": inputs}
 
     def _key(self, wired: WiredPiece, span: int | None, inputs: Inputs | Held | None) -> str:
         piece = wired.piece

@@ -42,7 +42,6 @@ class Results:
     def __init__(self, resolver: Resolver, identity: Callable[[WiredPiece], Identity]) -> None:
         self.resolver = resolver
         self._identity = identity
-        self._known: dict[tuple[str, str], Identity] = {}
         self._settled: dict[tuple[str, str], Mapping[int, Decision]] = {}
         self._disowns: dict[int, bool] = {}  # by execution
         self._complete: dict[str, dict[int, list[Span]]] = {}  # by the node that reads them
@@ -163,9 +162,7 @@ class Results:
 
     def same_identity(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether nothing but inputs tells the work of an execution from what the spec in force asks for."""
-        if wired.id not in self._known:
-            self._known[wired.id] = self._identity(wired)
-        return {key: said for key, said in e.ingredients.items() if key not in _TAKEN} == self._known[wired.id]
+        return {key: said for key, said in e.ingredients.items() if key not in _TAKEN} == self._identity(wired)
 
     def _disowned(self, wired: WiredPiece, e: Execution) -> bool:
         """Whether it is made of a span that the spec denies or a validator refuses."""

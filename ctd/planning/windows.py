@@ -87,15 +87,14 @@ def window(  # noqa: PLR0913 - all that a window depends on
     for number in _candidates(select, decisions):
         if isinstance(select, Newest) and len(found) >= select.count:
             break
-        name = calendar.say(number)
         admission, why = admit(decisions[number], number, gates, calendar)
         kind = _KINDS.get(admission, "")
         if number in shut_out and not isinstance(select, Pinned):
             reason = shut_out[number]
-            admission, why = Admission.QUARANTINED, f"left out span {name}: {reason}" if reason else ""
+            admission, why = Admission.QUARANTINED, f"left out span {calendar.say(number)}: {reason}" if reason else ""
             kind = "late" if reason else "denied"
         if admission is not Admission.YES:
-            found.left_out.append(_left_out(number, name, kind, why, decisions[number]))
+            found.left_out.append(_left_out(number, calendar.say(number), kind, why, decisions[number]))
         match admission:
             case Admission.YES:
                 found.numbers.append(number)
@@ -114,11 +113,19 @@ def window(  # noqa: PLR0913 - all that a window depends on
     taken = Taken(
         in_order(found.artifacts), left_out_note(found.left_out, calendar), found.stuck, tuple(found.left_out)
     )
-    # What is shut out is no gap, whether it has come or not: nobody waits for it. What is on its way is one as yet.
+    return complete(select, taken, found.numbers, _arrivals(found, decisions, shut_out), calendar)
+
+
+def _arrivals(found: _Found, decisions: Mapping[int, Decision], shut_out: Mapping[int, str]) -> Callable[[int], bool]:
+    """Whether a span is no gap: it came, or nobody waits for it as it is shut out. What is on its way is one as yet."""
     later = {left.span for left in found.left_out if left.kind == ON_ITS_WAY}
-    came = (n for n, d in decisions.items() if n not in later and status_of(d) is not Status.ABSENT)
-    arrived = {*shut_out, *came}
-    return complete(select, taken, found.numbers, lambda n: n in arrived, calendar)
+
+    def arrived(number: int) -> bool:
+        there = decisions.get(number)
+        came = there is not None and number not in later and status_of(there) is not Status.ABSENT
+        return came or number in shut_out
+
+    return arrived
 
 
 def _left_out(span: int, name: str, kind: str, why: str, decision: Decision) -> LeftOut:
@@ -213,10 +220,10 @@ def judge(gate: Gate, span: int, calendar: Calendar) -> tuple[Admission, str]:
         return Admission.LATER, held(decision)
     if status is not Status.READY:
         return Admission.FAILED, f"left out span {calendar.say(span)}: {held(decision)}"
-    refused = [a for made in outputs_of(decision).values() for a in made if not a.blessed]
-    if not refused or gate.policy == "warn" or span in gate.accepted:
+    refused = next((a for made in outputs_of(decision).values() for a in made if not a.blessed), None)
+    if refused is None or gate.policy == "warn" or span in gate.accepted:
         return Admission.YES, ""
-    why = f"span {calendar.say(span)}: {gate.name}: {refused[0].properties.get('reason', 'anomalies')}"
+    why = f"span {calendar.say(span)}: {gate.name}: {refused.properties.get('reason', 'anomalies')}"
     if gate.policy == "block":
         return Admission.STOP, why
     return Admission.QUARANTINED, f"quarantined {why}"
