@@ -14,7 +14,7 @@ from tests.soak.daemon import Supervisor
 from tests.soak.generator import Feed
 from tests.soak.history import History
 from tests.soak.project import Project, Wanted
-from tests.soak.seen import Harm, Looker
+from tests.soak.seen import Again, Harm, Looker
 
 
 @dataclass
@@ -38,8 +38,10 @@ class Ground:
         self.harm = replace(self.harm, versions=self.harm.versions | {number})
         self.history.note("harmed", version=number)
 
-    def again(self, node: str) -> None:
-        self.harm = replace(self.harm, again=(*self.harm.again, (node, datetime.now(timezone.utc))))
+    def again(self, node: str, since: datetime) -> None:
+        """The node was asked to do once more what it had done, at some time since then."""
+        asked = Again(node, since, datetime.now(timezone.utc))
+        self.harm = replace(self.harm, again=(*self.harm.again, asked))
 
     def want(self, wanted: Wanted) -> None:
         self.wanted = wanted

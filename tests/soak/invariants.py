@@ -58,7 +58,8 @@ def work_is_done_once(seen: Seen) -> Iterator[str]:
     for twice in done.values():
         for first, second in pairwise(twice):
             made = [a for some in first.outputs.values() for a in some]
-            asked = any(node == second.node and first.started <= at <= second.started for node, at in seen.harm.again)
+            mine = (again for again in seen.harm.again if again.node == second.node)
+            asked = any(first.started <= again.until and again.since <= second.started for again in mine)
             if not asked and not any(seen.harmed(a) or a.id in seen.deleted for a in made):
                 yield f"execution {second.id} did what {first.id} had done: {second.node} {second.piece} {second.key}"
 

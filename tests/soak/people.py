@@ -7,6 +7,7 @@ import random
 import signal
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import datetime, timezone
 
 import psutil
 
@@ -73,9 +74,9 @@ def paused(ground: Ground, dice: random.Random) -> Iterator[None]:
 @contextlib.contextmanager
 def done_again(ground: Ground, dice: random.Random) -> Iterator[None]:
     node = dice.choice(("transform", "trainer", "evaluator", "statistics"))
-    ground.again(node)
+    since = datetime.now(timezone.utc)
     ground.daemon.request("run-now", MAIN, node, "--again", "--reason", "soak")
-    ground.again(node)
+    ground.again(node, since)
     yield
 
 

@@ -29,12 +29,21 @@ Span = tuple[str, int, "int | None"]
 
 
 @dataclass(frozen=True)
+class Again:
+    """A node that was to do once more what it had done; asked for at some time between these two."""
+
+    node: str
+    since: datetime
+    until: datetime
+
+
+@dataclass(frozen=True)
 class Harm:
     """What faults and people did on purpose: nobody answers for that."""
 
     places: frozenset[str] = frozenset()  # folders and files of artifacts
     versions: frozenset[int] = frozenset()
-    again: tuple[tuple[str, datetime], ...] = ()  # nodes that were to do once more what they had done
+    again: tuple[Again, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from ctd.core.artifacts import Artifact, ArtifactType
 from ctd.core.executions import Execution, State
 from tests.soak.invariants import CALM, REST, broken, stuck
 from tests.soak.schedule import schedule
-from tests.soak.seen import Harm, Seen
+from tests.soak.seen import Again, Harm, Seen
 from tests.soak.tempo import Tempo, starved, unjudged, unserved
 
 START = datetime(2024, 3, 1, tzinfo=timezone.utc)
@@ -145,7 +145,14 @@ def test_at_rest_nothing_lies_about(plant: Callable[[Seen], Seen]) -> None:
             id="a result was deleted",
         ),
         pytest.param(
-            lambda s: with_execution(s, 20, fingerprint="f10"), Harm(again=(("trainer", at(30)),)), id="asked for again"
+            lambda s: with_execution(s, 20, fingerprint="f10"),
+            Harm(again=(Again("trainer", at(30), at(31)),)),
+            id="asked for again",
+        ),
+        pytest.param(
+            lambda s: with_execution(s, 20, fingerprint="f10"),
+            Harm(again=(Again("trainer", at(-1), at(100)),)),
+            id="done twice while it was asked for",
         ),
     ],
 )
