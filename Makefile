@@ -27,8 +27,15 @@ install: .venv/installed ## everything into .venv, from constraints.txt
 demo: install ## the product in a few minutes, in this terminal
 	$(BIN)/python examples/demo.py
 
+# Two halves side by side, for which two cores suffice; the half that is not shown is printed when it has ended.
 test: install ## every test, the slow ones with real TensorFlow and real processes too
-	$(BIN)/python -m pytest
+	@echo "tests/components runs beside the others; its output follows theirs"
+	@mkdir -p .pytest_cache; \
+	$(BIN)/python -m pytest -o cache_dir=.pytest_cache/components tests/components >.pytest_cache/components.log 2>&1 & half=$$!; \
+	trap 'kill $$half; exit 130' INT TERM; \
+	$(BIN)/python -m pytest tests/unit tests/flow tests/contract tests/e2e; others=$$?; \
+	wait $$half; components=$$?; cat .pytest_cache/components.log; \
+	test $$others -eq 0 -a $$components -eq 0
 
 test-fast: install ## unit, flow and contract tests
 	$(BIN)/python -m pytest tests/unit tests/flow tests/contract
