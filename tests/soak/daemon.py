@@ -147,6 +147,15 @@ class Supervisor:
             return get(self._project.state / "ctd.sock", url, patience)
         return None
 
+    def answers(self, patience: float = 20.0) -> bool:
+        """Whether it gives an answer within that time."""
+        until = time.monotonic() + patience
+        while self.ask("/status") is None:
+            if time.monotonic() >= until:
+                return False
+            time.sleep(0.1)
+        return True
+
     def status(self, state: Path | None = None) -> Said:
         """`ctd status --json`, as people's scripts ask it."""
         command = [CTD, "status", "--json", *self._project.flags(state)]

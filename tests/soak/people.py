@@ -17,7 +17,12 @@ from tests.soak.project import MAIN, SIDE, save
 
 @contextlib.contextmanager
 def signalled(ground: Ground, _dice: random.Random) -> Iterator[None]:
-    """By those who mean something, and by those who mistake it for another daemon."""
+    """By those who mean something, and by those who mistake it for another daemon.
+
+    Once it answers: while Python starts, nothing is there yet that could handle a signal.
+    """
+    if not ground.daemon.answers():
+        raise OSError("it does not answer")
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGWINCH):
         psutil.Process(ground.daemon.pid).send_signal(number)
     yield
