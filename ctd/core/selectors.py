@@ -70,7 +70,25 @@ class Pinned:
         return f"pinned {', '.join(map(str, self.spans))}"
 
 
-Window = Newest | AllSpans | Between | Pinned
+@dataclass(frozen=True)
+class AnyOf:
+    """Every accepted span that one of several windows would take; waits for none that is not there."""
+
+    windows: tuple[Newest | AllSpans | Between | Pinned, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.windows))
+
+
+Window = Newest | AllSpans | Between | Pinned | AnyOf
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """The spans that windows downstream take, of all that is made of the result. Wiring puts a window in its place."""
+
+    def __str__(self) -> str:
+        return "spans of the windows downstream"
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,7 @@ class LastMade:
 
 LooksBack = LatestBlessed | LastMade
 
-Selector = EachSpan | Window | Latest | PreviousSpan | Alongside | LooksBack
+Selector = EachSpan | Window | Downstream | Latest | PreviousSpan | Alongside | LooksBack
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
-from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
+from ctd.core.selectors import (
+    Alongside,
+    Downstream,
+    EachSpan,
+    LastMade,
+    Latest,
+    LatestBlessed,
+    Newest,
+    PreviousSpan,
+    Window,
+)
 from ctd.planning.asked import accepted
 from ctd.planning.decided import Decided, Held, Status, Taken, held, outputs_of, status_of
 from ctd.planning.decisions import Decision, Wait
@@ -77,6 +87,8 @@ class Resolver:
                 return self._last_made(source)
             case Latest():
                 return self._latest(wired, key)
+            case Downstream():
+                raise TypeError(f"{wired.node} is not wired: nobody says which spans `{key}` has")
             case _:
                 return self._window(wired, key, take.select)
 

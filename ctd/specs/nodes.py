@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import Calendar
 from ctd.core.completeness import CompleteRule, Manifest, Marker, Quiet, Renamed
-from ctd.core.selectors import EachSpan, Latest, LatestBlessed, Newest, Selector, Take
+from ctd.core.selectors import Downstream, EachSpan, Latest, LatestBlessed, Newest, Selector, Take
 from ctd.core.spans import SpanPattern
 from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.beam import BeamNode
@@ -177,13 +177,17 @@ class StatisticsGenSpec(BeamNode):
 
 
 class SchemaGenSpec(WindowedNode):
-    """A schema inferred from statistics. Curate it and use an importer once the data is understood."""
+    """A schema inferred from statistics: where no window is said, of all spans that are taken downstream.
+
+    Curate it and use an importer once the data is understood.
+    """
 
     kind: Literal["schema_gen"]
     infer_feature_shape: bool = True
 
     def pieces(self) -> tuple[Piece, ...]:
-        takes = {"statistics": Take(T.STATISTICS, self.selector(Newest(1)))}
+        spans: Selector = self.selector(Newest(1)) if self.window else Downstream()
+        takes = {"statistics": Take(T.STATISTICS, spans)}
         return (Piece("ctd.components.schema_gen", takes, {"schema": T.SCHEMA}, self.settings()),)
 
 

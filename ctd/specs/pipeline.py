@@ -3,15 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import NUMBERS, Calendar
-from ctd.core.selectors import Alongside, Between, EachSpan, Latest, LooksBack, Pinned, PreviousSpan, Take, Window
+from ctd.core.selectors import (
+    Alongside,
+    Between,
+    Downstream,
+    EachSpan,
+    Latest,
+    LooksBack,
+    Pinned,
+    PreviousSpan,
+    Take,
+    Window,
+)
 from ctd.specs.base import Complaint, Complaints, Name, NodeSpec, Piece, Spec, SpecPath
+from ctd.specs.downstream import Wires, joined
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.inputs import about_overlaps
 from ctd.specs.nodes import AnyNode, ExampleGenSpec
@@ -195,6 +207,7 @@ class _Wiring:
         if not self.unsourced:
             for id_ in sources:
                 self._say_in_numbers(id_, self._calendars(id_, sources))
+        self._say_downstream(sources)
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
         watched = {(n, name): {(n, p.watches)} if p.watches else set() for (n, name), p in self.pieces.items()}
@@ -328,6 +341,16 @@ class _Wiring:
             self.pieces[id_] = in_numbers(piece, calendars)
         except Complaint as complaint:
             self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
+
+    def _say_downstream(self, sources: Mapping[tuple[str, str], Mapping[str, Source]]) -> None:
+        """Let what is to hold for windows downstream have the spans that these take."""
+        wires = Wires(dict(self.pieces), sources, lambda place: self._fan_root(place, sources))
+        for id_, piece in wires.pieces.items():
+            for key, take in piece.takes.items():
+                if isinstance(take.select, Downstream):
+                    window = joined(window for _, _, window in wires.windows_below(id_, key))
+                    takes = {**self.pieces[id_].takes, key: replace(take, select=window)}
+                    self.pieces[id_] = replace(self.pieces[id_], takes=takes)
 
     def _check_denied(self, node: str, take: Take, root: str | None) -> None:
         """Windows that can never fill, since the spec itself denies what they ask for."""
