@@ -65,6 +65,7 @@ class History:
         self._withdrawn: dict[tuple[str, str], int] = {}  # and of those that did not become the live one
         self._refuted: dict[tuple[str, str, str], dict[int, None]] = {}  # by place: executions that took one back
         self._verdicts: dict[int, dict[int, Artifact]] = {}  # model to blessings, by execution
+        self._judged: dict[str, list[int]] = {}  # pipeline to models with a verdict, oldest first
         self._blessed: dict[str, list[int]] = {}  # pipeline to its blessed models, oldest first
         for execution in executions:
             self.record(execution)
@@ -133,6 +134,10 @@ class History:
                 self._refuted.setdefault((e.pipeline, e.node, e.piece), {})[e.id] = None
         model = artifact.properties.get("current_model_id")
         if isinstance(model, int):
+            judged = self._judged.setdefault(e.pipeline, [])
+            at = bisect.bisect_left(judged, model)
+            if judged[at : at + 1] != [model]:
+                judged.insert(at, model)
             self._verdicts.setdefault(model, {})[e.id] = artifact
         self._judge(e.pipeline, artifact)
 
@@ -277,6 +282,11 @@ class History:
     def blessed_models(self, pipeline: str) -> Iterator[Artifact]:
         """Models whose latest verdict is yes, newest first (TFX LatestBlessedModelStrategy)."""
         return (self._artifacts[model] for model in reversed(self._blessed.get(pipeline, ())))
+
+    def judged_models(self, pipeline: str) -> Iterator[Artifact]:
+        """Models of which somebody said whether they are good, newest first; without those that are deleted."""
+        found = (self._artifacts.get(model) for model in reversed(self._judged.get(pipeline, ())))
+        return (model for model in found if model is not None and self.live(model))
 
     def _place(self, pipeline: str, node: str, piece: str) -> _Place:
         return self._places.get((pipeline, node, piece), _NOWHERE)

@@ -155,7 +155,7 @@ class Take:
     `prefer` names the output to take where several nodes make the type. `triggers` says whether other content
     means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `of_model` holds it back
     until what is taken is about the very model that the piece takes. `if_clear` leaves an optional input out where
-    several nodes make the type, instead of asking which.
+    several nodes make the type, instead of asking which; `every` takes all of them that are about that model.
     """
 
     type: ArtifactType
@@ -166,3 +166,4 @@ class Take:
     must_be_blessed: bool = False
     of_model: bool = False
     if_clear: bool = False
+    every: bool = False

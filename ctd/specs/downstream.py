@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,10 +37,11 @@ Place = tuple[str, str]
 
 @dataclass(frozen=True)
 class Wires:
-    """Pieces, where each takes its inputs, and for those that run once per span the piece that reads these spans."""
+    """Pieces, where each takes its inputs, which validators it heeds, and whose spans those read that run per span."""
 
     pieces: Mapping[Place, Piece]
     sources: Mapping[Place, Mapping[str, Source]]
+    gates: Mapping[Place, Mapping[str, Sequence[Place]]]
     reader: Callable[[Place], Place | None]
 
     def windows_below(self, place: Place, key: str) -> Iterator[tuple[Place, str, Window]]:
@@ -55,7 +56,10 @@ class Wires:
                 yield from ((taker, k, window) for window in self._windows(taker, k, root, frozenset()))
 
     def _below(self, start: Place) -> Iterator[Place]:
-        """All pieces that need what a piece makes, directly or not. Looking back at what was made is no need."""
+        """All pieces that need what a piece makes, directly or not: a validator's verdict too, if that is made of it.
+
+        Looking back at what was made is no need.
+        """
         needs = {place: set(self._needs(place)) for place in self.sources}
         found, new = {start}, {start}
         while new:
@@ -68,6 +72,8 @@ class Wires:
         for key, source in self.sources[place].items():
             if not isinstance(takes[key].select, LooksBack):
                 yield source.node, source.piece
+        for gates in self.gates[place].values():
+            yield from gates
 
     def _windows(self, place: Place, key: str, root: Place | None, seen: frozenset[Place]) -> Iterator[Window]:
         """Those by which an input has its spans: its own, or those of whoever made it of a window."""
@@ -113,6 +119,7 @@ def smaller_windows(pipeline: PipelineSpec, document: Document) -> Iterator[Prob
     wires = Wires(
         {id_: wired.piece for id_, wired in work.items()},
         {id_: wired.sources for id_, wired in work.items()},
+        {id_: wired.gates for id_, wired in work.items()},
         lambda id_: readers.get(work[id_].root or "") if work[id_].per_span else None,
     )
     for name, node in pipeline.nodes.items():

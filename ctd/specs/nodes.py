@@ -265,7 +265,8 @@ class PusherSpec(NodeSpec):
     kind: Literal["pusher"]
     targets: tuple[Name, ...] = Field(min_length=1, description="names of target files' targets, each pushed to")
     require: tuple[Literal["model", "infra"], ...] = Field(
-        default=("model", "infra"), description="which blessings a model needs: Evaluator's, InfraValidator's"
+        default=("model", "infra"),
+        description="which blessings a model needs: those of all its Evaluators, InfraValidators",
     )
     push_within: PushWithin = Field(
         default={},
@@ -302,7 +303,8 @@ class PusherSpec(NodeSpec):
         takes: dict[str, Take] = {"model": Take(T.MODEL, Latest())}
         blessings: Mapping[str, T] = {"model": T.MODEL_BLESSING, "infra": T.INFRA_BLESSING}
         for what in self.require:
-            takes[f"{what}_blessing"] = Take(blessings[what], Latest(), triggers=False, must_be_blessed=True)
+            said = Take(blessings[what], Latest(), triggers=False, must_be_blessed=True, every=True)
+            takes[f"{what}_blessing"] = said
         # What a target may want to know of a model besides: examples to compare answers on, how it did.
         more = {
             "examples": Take(T.EXAMPLES, Newest(1), prefer="examples"),
