@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.artifacts import VERDICTS, Artifact, ArtifactType
 from ctd.core.history import History
 from ctd.specs.judges import Judges, Place
 
+_Words = Mapping[ArtifactType, Mapping[Place, bool]]
+"""What was said of a model: by kind of blessing and by who said it, in the order in which they said it last."""
+
 
 def blessed_models(history: History, pipeline: str, judges: Mapping[Place, Judges]) -> Iterator[Artifact]:
-    """The models that all who judge them have blessed, newest first. `judges` is by the pieces that make models.
-
-    Where one node judges, the newest verdict counts, whoever gave it: the node may have had another name then.
-    """
-    if all(len(places) < 2 for each in judges.values() for places in each.values()):
+    """The models that all who judge them have blessed, newest first. `judges` is by the pieces that make models."""
+    asked = {place for each in judges.values() for places in each.values() for place in places}
+    several = any(len(places) > 1 for each in judges.values() for places in each.values())
+    if not several and history.judges(pipeline) <= asked:
         return history.blessed_models(pipeline)
     return (model for model in history.judged_models(pipeline) if _blessed(history, pipeline, model, judges))
 
@@ -24,31 +26,40 @@ def _blessed(history: History, pipeline: str, model: Artifact, judges: Mapping[P
 
     What was pushed had the yes of all that there were: who came later and has said nothing of it takes that from none.
     """
-    said: dict[ArtifactType, dict[Place, bool]] = {}
-    for e in history.verdicts(model):
-        for blessing in (a for made in e.outputs.values() for a in made):
-            if history.live(blessing) and blessing.properties.get("current_model_id") == model.id:
-                of_kind = said.setdefault(blessing.type, {})
-                of_kind.pop((e.node, e.piece), None)  # the last word is the last of all
-                of_kind[e.node, e.piece] = blessing.blessed
+    said = _said(history, model)
     maker = history.maker(model.id)
     usual: Judges = next(iter(judges.values()), {})
     wanted = judges.get((maker.node, maker.piece), usual) if maker else usual
     yes = {kind: _yes(words, wanted.get(kind, ())) for kind, words in said.items()}
     if not yes.get(ArtifactType.MODEL_BLESSING) or not all(yes.values()):
         return False
-    evaluated = said[ArtifactType.MODEL_BLESSING]
-    return all(place in evaluated for place in wanted.get(ArtifactType.MODEL_BLESSING, ())) or _pushed(
-        history, pipeline, model
-    )
+    evaluators, heard = wanted.get(ArtifactType.MODEL_BLESSING, ()), said[ArtifactType.MODEL_BLESSING]
+    return len(evaluators) < 2 or all(place in heard for place in evaluators) or _pushed(history, pipeline, model)
 
 
-def _yes(said: Mapping[Place, bool], wanted: Sequence[Place]) -> bool:
+def _said(history: History, model: Artifact) -> _Words:
+    said: dict[ArtifactType, dict[Place, bool]] = {}
+    for e in history.verdicts(model):
+        for a in (a for made in e.outputs.values() for a in made if a.type in VERDICTS):
+            if history.live(a) and a.properties.get("current_model_id") == model.id:
+                words = said.setdefault(a.type, {})
+                words.pop((e.node, e.piece), None)  # said again it is the last of all
+                words[e.node, e.piece] = a.blessed
+    return said
+
+
+def _yes(words: Mapping[Place, bool], wanted: Sequence[Place]) -> bool:
     """What those of the spec in force say; of others, which may have been renamed since, only the last word counts."""
-    mine = [said[place] for place in wanted if place in said]
-    return all(mine) if mine else [*said.values()][-1]
+    mine = [words[place] for place in wanted if place in words]
+    return all(mine) if mine else [*words.values()][-1]
 
 
 def _pushed(history: History, pipeline: str, model: Artifact) -> bool:
-    pushes = (e for target in history.targets(pipeline) for e in history.pushes(pipeline, target, withdrawn=True))
-    return any(model.id in e.inputs.get("model", ()) for e in pushes)
+    made = history.maker(model.id)
+    for target in history.targets(pipeline):
+        for e in history.pushes(pipeline, target, withdrawn=True):
+            if made is not None and e.id < made.id:
+                break
+            if model.id in e.inputs.get("model", ()):
+                return True
+    return False
