@@ -28,7 +28,8 @@ from ctd.specs.targets import AnyTarget, HubTarget, Server, TfjsTarget, TfliteTa
 def run(work: Work) -> Outputs:
     """Push the model, or find it already there; say which version it is and whether the server serves it."""
     for what in work.spec(PusherSpec).require:
-        _check_blessed(work, f"{what}_blessing")
+        for key in _every(work, f"{what}_blessing"):
+            _check_blessed(work, key)
     target: AnyTarget = read_target(work.request.target)
     model, output = work.input("model"), work.output("pushed_model")
     work.progress(f"pushing model #{model.id} to {target.base_path(work.request.pipeline)}")
@@ -110,8 +111,10 @@ def _candidate(work: Work) -> Candidate:
     Stamped again it has other requests and is no other model, so it is known by its recipe, not by its bytes. The
     recipe has the model's content: ids begin anew when the metadata store is lost.
     """
-    model, blessing = work.input("model"), work.optional("infra_blessing")
-    if blessing and blessing.properties.get("has_model"):
+    model = work.input("model")
+    blessings = (work.optional(key) for key in _every(work, "infra_blessing"))
+    blessing = next((b for b in blessings if b and b.properties.get("has_model")), None)
+    if blessing:
         stamped = Path(blessing.uri, STAMPED_MODEL_DIR)
         return Candidate(model.id, stamped, f"stamped:{model.digest}", work.request.untried)
     return Candidate(model.id, Path(model.uri, SERVING_DIR), untried=work.request.untried)
@@ -128,6 +131,11 @@ def _not_pushed(work: Work, target: AnyTarget, output: Path, reason: str) -> Mad
         target=target.target,
         reason=f"not pushed: {reason}",
     )
+
+
+def _every(work: Work, key: str) -> list[str]:
+    """The inputs that several nodes make of this kind: the first has its plain name."""
+    return [key, *(other for other in work.request.inputs if other.startswith(f"{key}."))]
 
 
 def _check_blessed(work: Work, key: str) -> None:

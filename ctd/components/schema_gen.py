@@ -102,5 +102,6 @@ def _other_type(before: Feature, statistics: DatasetFeatureStatisticsList, where
     return BadInput(
         f"{where}: feature {before.name!r} is {new}, and {old} in what came before",
         hint=f"Correct the data; or, for CSV, declare the column with `types: {{{before.name}: {declare}}}` of the "
-        "example_gen; or import a curated schema instead of inferring one.",
+        "example_gen; or name the span in `deny` of the example_gen; or import a curated schema instead of inferring "
+        "one.",
     )

@@ -96,8 +96,10 @@ class ExampleReader:
                 "Correct the data or the schema; for CSV, a column that looks whole in one span and not in another is "
                 "of one type if `types:` of the example_gen says which."
                 if "wrong type" in str(error)
-                else "A feature with a shape needs its value in every example: mend the data, or take `shape` out of "
-                "the schema. An example_validator before this node says which."
+                else "A feature with a shape needs its value in every example. A schema_gen without `window` infers "
+                "none where a span of this window has blank cells, with `infer_feature_shape: false` none at all; "
+                "otherwise mend the data, name the span in `deny` of the example_gen, or take `shape` out of the "
+                "schema. An example_validator before this node says which."
             )
             raise BadInput(
                 f"{self._where}: {artifact.label}, split {split}, is not as the schema says: {error}", hint=hint

@@ -38,6 +38,10 @@ class ArtifactType(str, enum.Enum):
         return self in (ArtifactType.EXAMPLES, ArtifactType.STATISTICS, ArtifactType.ANOMALIES)
 
 
+VERDICTS = frozenset({ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING, ArtifactType.CANARY_BLESSING})
+"""What says of a model yes or no."""
+
+
 @dataclass(frozen=True, slots=True)
 class Artifact:
     """One output of an execution: files under `uri`, and what is known about them.

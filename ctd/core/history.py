@@ -7,11 +7,11 @@ what a fresh load of the database gives.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.artifacts import VERDICTS, Artifact, ArtifactType
 from ctd.core.executions import Execution, State
 from ctd.core.requests import OperatorRequest, Verb
 from ctd.core.spans import plain_key
@@ -65,6 +65,8 @@ class History:
         self._withdrawn: dict[tuple[str, str], int] = {}  # and of those that did not become the live one
         self._refuted: dict[tuple[str, str, str], dict[int, None]] = {}  # by place: executions that took one back
         self._verdicts: dict[int, dict[int, Artifact]] = {}  # model to blessings, by execution
+        self._judged: dict[str, list[int]] = {}  # pipeline to models with a verdict, oldest first
+        self._judges: dict[str, set[tuple[str, str]]] = {}  # and to who gave these
         self._blessed: dict[str, list[int]] = {}  # pipeline to its blessed models, oldest first
         for execution in executions:
             self.record(execution)
@@ -134,7 +136,17 @@ class History:
         model = artifact.properties.get("current_model_id")
         if isinstance(model, int):
             self._verdicts.setdefault(model, {})[e.id] = artifact
+            if artifact.type in VERDICTS:
+                self._note_verdict(e, artifact.type, model)
         self._judge(e.pipeline, artifact)
+
+    def _note_verdict(self, e: Execution, type_: ArtifactType, model: int) -> None:
+        if type_ is not ArtifactType.CANARY_BLESSING:
+            self._judges.setdefault(e.pipeline, set()).add((e.node, e.piece))
+        judged = self._judged.setdefault(e.pipeline, [])
+        at = bisect.bisect_left(judged, model)
+        if judged[at : at + 1] != [model]:
+            judged.insert(at, model)
 
     def _judge(self, pipeline: str, artifact: Artifact) -> None:
         """Keep the blessed models up to date after a change of this artifact, a verdict or a model."""
@@ -277,6 +289,15 @@ class History:
     def blessed_models(self, pipeline: str) -> Iterator[Artifact]:
         """Models whose latest verdict is yes, newest first (TFX LatestBlessedModelStrategy)."""
         return (self._artifacts[model] for model in reversed(self._blessed.get(pipeline, ())))
+
+    def judged_models(self, pipeline: str) -> Iterator[Artifact]:
+        """Models of which somebody said whether they are good, newest first; without those that are deleted."""
+        found = (self._artifacts.get(model) for model in reversed(self._judged.get(pipeline, ())))
+        return (model for model in found if model is not None and self.live(model))
+
+    def judges(self, pipeline: str) -> Set[tuple[str, str]]:
+        """The pieces that ever blessed or refused a model of the pipeline, watches over canaries aside."""
+        return self._judges.get(pipeline, set())
 
     def _place(self, pipeline: str, node: str, piece: str) -> _Place:
         return self._places.get((pipeline, node, piece), _NOWHERE)

@@ -70,7 +70,25 @@ class Pinned:
         return f"pinned {', '.join(map(str, self.spans))}"
 
 
-Window = Newest | AllSpans | Between | Pinned
+@dataclass(frozen=True)
+class AnyOf:
+    """Every accepted span that one of several windows would take; waits for none that is not there."""
+
+    windows: tuple[Newest | AllSpans | Between | Pinned, ...]
+
+    def __str__(self) -> str:
+        return " and ".join(map(str, self.windows))
+
+
+Window = Newest | AllSpans | Between | Pinned | AnyOf
+
+
+@dataclass(frozen=True)
+class Downstream:
+    """The spans that windows downstream take, of all that is made of the result. Wiring puts a window in its place."""
+
+    def __str__(self) -> str:
+        return "spans of the windows downstream"
 
 
 @dataclass(frozen=True)
@@ -127,7 +145,7 @@ class LastMade:
 
 LooksBack = LatestBlessed | LastMade
 
-Selector = EachSpan | Window | Latest | PreviousSpan | Alongside | LooksBack
+Selector = EachSpan | Window | Downstream | Latest | PreviousSpan | Alongside | LooksBack
 
 
 @dataclass(frozen=True)
@@ -137,7 +155,7 @@ class Take:
     `prefer` names the output to take where several nodes make the type. `triggers` says whether other content
     means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `of_model` holds it back
     until what is taken is about the very model that the piece takes. `if_clear` leaves an optional input out where
-    several nodes make the type, instead of asking which.
+    several nodes make the type, instead of asking which; `every` takes all of them that are about that model.
     """
 
     type: ArtifactType
@@ -148,3 +166,4 @@ class Take:
     must_be_blessed: bool = False
     of_model: bool = False
     if_clear: bool = False
+    every: bool = False

@@ -7,14 +7,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
+from ctd.core.artifacts import VERDICTS, Artifact, Artifacts, ArtifactType
 from ctd.core.calendars import NUMBERS, Calendar
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
 from ctd.core.spans import plain_key
 from ctd.planning.reasons import Calendars, changes
-
-_VERDICTS = frozenset({ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING, ArtifactType.CANARY_BLESSING})
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ def _read(e: Execution) -> dict[str, Any]:
 
 def verdicts(history: History, model: Artifact) -> Iterator[tuple[Execution, Artifact]]:
     """What was said of a model, oldest first. An evaluation is about a model as well, and says neither yes nor no."""
-    return ((e, a) for e in history.verdicts(model) for a in _results(e) if a.type in _VERDICTS)
+    return ((e, a) for e in history.verdicts(model) for a in _results(e) if a.type in VERDICTS)
 
 
 def evaluations(history: History, model: Artifact) -> Mapping[str, tuple[Execution, Artifact]]:

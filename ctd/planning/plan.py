@@ -73,7 +73,7 @@ class _Planner:
         self.backfills = Backfills(spec.name, world.history)
         work = {w.id: w for w in spec.work}
         denied = {name: frozenset(node.deny) for name, node in spec.inputs.items()}
-        self.resolver = Resolver(spec.name, self.decided, world, work, denied)
+        self.resolver = Resolver(spec.name, self.decided, world, work, denied, spec.judges)
         results = Results(self.resolver, self._identity)
         self.judging = Judging(results)
         self.coalescing = Coalescing(results)

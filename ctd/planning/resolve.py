@@ -3,17 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
-from ctd.core.selectors import Alongside, EachSpan, LastMade, Latest, LatestBlessed, Newest, PreviousSpan, Window
+from ctd.core.selectors import (
+    Alongside,
+    Downstream,
+    EachSpan,
+    LastMade,
+    Latest,
+    LatestBlessed,
+    Newest,
+    PreviousSpan,
+    Window,
+)
 from ctd.planning.asked import accepted
+from ctd.planning.blessed import blessed_models
 from ctd.planning.decided import Decided, Held, Status, Taken, held, outputs_of, status_of
 from ctd.planning.decisions import Decision, Wait
 from ctd.planning.windows import Admission, Gate, admit, choose, complete, window
 from ctd.planning.world import World
+from ctd.specs.judges import Judges
 from ctd.specs.pipeline import Source, WiredPiece
 
 
@@ -37,7 +49,7 @@ def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | H
         if isinstance(taken, Held):
             if wanted.optional and not wanted.triggers:
                 continue
-            return taken
+            return _with_other_refusals(wired, key, taken, take)
         if taken.artifacts:
             artifacts[key] = taken.artifacts
         if wanted.triggers:
@@ -45,6 +57,17 @@ def gather(wired: WiredPiece, take: Callable[[str], Taken | Held]) -> Inputs | H
     left_out = tuple(dict.fromkeys(left for part in parts for left in part.left_out))
     note, stuck = joined(part.note for part in parts), any(part.stuck for part in parts)
     return Inputs(artifacts, note, stuck, left_out, tuple(parts))
+
+
+def _with_other_refusals(wired: WiredPiece, key: str, first: Held, take: Callable[[str], Taken | Held]) -> Held:
+    """What holds an input; of blessings of one kind, what all say that refuse the model, once one of them does."""
+    wanted = wired.piece.takes[key]
+    if not wanted.must_be_blessed:
+        return first
+    others = [k for k, t in wired.piece.takes.items() if k != key and t.type is wanted.type and t.must_be_blessed]
+    held = [first, *(h for k in others if k in wired.sources and isinstance(h := take(k), Held))]
+    refused = [h for h in held if h.refused]
+    return replace(refused[0], because=joined(h.because for h in refused)) if refused else first
 
 
 @dataclass(frozen=True)
@@ -59,6 +82,7 @@ class Resolver:
     world: World
     work: Mapping[tuple[str, str], WiredPiece]
     denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
+    judges: Mapping[tuple[str, str], Judges] = field(default_factory=dict)  # of models, by the piece that makes them
     settled: Callable[[tuple[str, str]], Mapping[int, Decision]] | None = None
 
     def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
@@ -77,6 +101,8 @@ class Resolver:
                 return self._last_made(source)
             case Latest():
                 return self._latest(wired, key)
+            case Downstream():
+                raise TypeError(f"{wired.node} is not wired: nobody says which spans `{key}` has")
             case _:
                 return self._window(wired, key, take.select)
 
@@ -135,7 +161,7 @@ class Resolver:
 
     def blessed(self, candidate: int | None) -> Taken:
         """The newest blessed model; of those older than the candidate, where there is one."""
-        for model in self.world.history.blessed_models(self.pipeline):
+        for model in blessed_models(self.world.history, self.pipeline, self.judges):
             if (candidate is None or model.id < candidate) and model.uri not in self.world.missing:
                 return Taken((model,))
         return Taken(())
@@ -167,7 +193,10 @@ class Resolver:
         if take.must_be_blessed and isinstance(taken, Taken):
             refused = [a for a in taken.artifacts if not a.blessed]
             if refused:
-                return Held(str(refused[0].properties.get("reason") or f"{source.node}: not blessed"), True, True)
+                reason = str(refused[0].properties.get("reason") or "not blessed")
+                several = sum(t.type is take.type and t.must_be_blessed for t in wired.piece.takes.values()) > 1
+                named = several or "reason" not in refused[0].properties
+                return Held(f"{source.node}: {reason}" if named else reason, True, True)
         if (take.must_be_blessed or take.of_model) and isinstance(taken, Taken):
             model = self._candidate(wired)
             if model is not None and not all(self._about(model, a) for a in taken.artifacts):

@@ -9,6 +9,7 @@ from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.calendars import Calendar
 from ctd.core.executions import Execution, State
 from ctd.core.history import History
+from ctd.planning.blessed import blessed_models
 from ctd.planning.canaries import trial
 from ctd.planning.decided import outputs_of, used
 from ctd.planning.decisions import Decision, Plan, Reuse, Run
@@ -196,7 +197,7 @@ def _concerned(spec: PipelineSpec, made: Plan, history: History) -> Iterator[Exe
 
 def _baselines(spec: PipelineSpec, made: Plan, history: History) -> Iterator[Artifact]:
     """The models that the next candidate, and each one in use, would be compared with."""
-    blessed = list(history.blessed_models(spec.name))
+    blessed = list(blessed_models(history, spec.name, spec.judges))
     yield from blessed[:1]
     for model in {
         a.id: a for d in made.decisions for a in _flat(outputs_of(d)) if a.type is ArtifactType.MODEL

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ctd.core.artifacts import Artifact
 from ctd.core.calendars import Calendar
 from ctd.core.executions import LeftOut
-from ctd.core.selectors import AllSpans, Between, Newest, Pinned, Window
+from ctd.core.selectors import AllSpans, AnyOf, Between, Newest, Pinned, Window
 from ctd.planning.decided import Held, Status, Taken, held, outputs_of, status_of
 from ctd.planning.decisions import Decision
 from ctd.planning.reasons import spans_said
@@ -84,12 +84,10 @@ def window(  # noqa: PLR0913 - all that a window depends on
     (denied, or too late) are left out, each with its reason if it has one, unless the window names them.
     """
     found, gates = _Found(), tuple(gates)
-    for number in _candidates(select, decisions):
-        if isinstance(select, Newest) and len(found) >= select.count:
-            break
+    for number in _candidates(select, decisions, found):
         admission, why = admit(decisions[number], number, gates, calendar)
         kind = _KINDS.get(admission, "")
-        if number in shut_out and not isinstance(select, Pinned):
+        if number in shut_out and not _names(select, number):
             reason = shut_out[number]
             admission, why = Admission.QUARANTINED, f"left out span {calendar.say(number)}: {reason}" if reason else ""
             kind = "late" if reason else "denied"
@@ -165,9 +163,13 @@ def admit(decision: Decision, span: int, gates: Iterable[Gate], calendar: Calend
 def choose(select: Window, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
     """The window's part of artifacts that are there already, such as what Transform made."""
     ordered = in_order(artifacts)
-    wanted = set(_candidates(select, {a.span or 0: None for a in ordered}))
-    chosen = tuple(a for a in ordered if (a.span or 0) in wanted)
-    return chosen[-select.count :] if isinstance(select, Newest) else chosen
+    match select:
+        case Newest():
+            return ordered[-select.count :]
+        case AnyOf():
+            return in_order({a.id: a for each in select.windows for a in choose(each, ordered)}.values())
+        case _:
+            return tuple(a for a in ordered if _wants(select, a.span or 0, 0))
 
 
 def complete(
@@ -180,6 +182,8 @@ def complete(
         lacking = [calendar.say(n) for n in select.spans if n not in there]
         if lacking:
             because = f"pinned span {', '.join(lacking)} {'is' if len(lacking) == 1 else 'are'} not there"
+    elif isinstance(select, AnyOf):
+        because = "" if taken.artifacts else "0 of 1 spans"
     elif len(taken.artifacts) < select.least:
         because = f"{len(taken.artifacts)} of {select.least} spans"
     elif select.consecutive:
@@ -196,18 +200,34 @@ def in_order(artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
     return tuple(sorted(artifacts, key=lambda a: (a.span or 0, a.id)))
 
 
-def _candidates(select: Window, spans: Iterable[int]) -> Iterator[int]:
-    """The spans that the selector would like to have, newest first."""
+def _candidates(select: Window, spans: Iterable[int], found: _Found) -> Iterator[int]:
+    """The spans that the selector would like to have, newest first, beside what is found meanwhile."""
     for number in sorted(spans, reverse=True):
-        match select:
-            case Newest() | AllSpans():
-                yield number
-            case Between():
-                if (select.first is None or number >= select.first) and (select.last is None or number <= select.last):
-                    yield number
-            case Pinned():
-                if number in select.spans:
-                    yield number
+        if _wants(select, number, len(found)):
+            yield number
+        elif isinstance(select, Newest):
+            return
+
+
+def _wants(select: Window, number: int, found: int) -> bool:
+    """Whether the selector would like to have a span, of which as many newer ones are `found` already."""
+    match select:
+        case Newest():
+            return found < select.count
+        case AllSpans():
+            return True
+        case Between():
+            return (select.first is None or number >= select.first) and (select.last is None or number <= select.last)
+        case Pinned():
+            return number in select.spans
+        case AnyOf():
+            return any(_wants(each, number, found) for each in select.windows)
+
+
+def _names(select: Window, number: int) -> bool:
+    """Whether the selector asks for exactly this span, whatever keeps it out of other windows."""
+    pinned = select.windows if isinstance(select, AnyOf) else (select,)
+    return any(isinstance(each, Pinned) and number in each.spans for each in pinned)
 
 
 def judge(gate: Gate, span: int, calendar: Calendar) -> tuple[Admission, str]:

@@ -17,6 +17,7 @@ from ctd.core.errors import SpecError
 from ctd.core.overlaps import reaches_into
 from ctd.specs.base import Complaints
 from ctd.specs.document import Document, Flawed, read_document
+from ctd.specs.downstream import smaller_windows
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.nodes import PusherSpec
 from ctd.specs.pipeline import PipelineSpec
@@ -112,6 +113,7 @@ def load_folder(
         problems[file] += believed(_bad_schedules(pipeline, document, check_cron))
         problems[file] += believed(_unknown_targets(pipeline, document, names, broken, unread=destinations.unreadable))
         problems[file] += believed(unknown_pools(pipeline, document, pools) if pools is not None else ())
+        problems[file] += believed(smaller_windows(pipeline, document))
         problems[file] += believed(set(_missing_files(pipeline, document)))  # several nodes share a module
     for file, target, believed in destinations.looked_at():
         problems[file] += believed(unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items()))

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import Calendar
 from ctd.core.completeness import CompleteRule, Manifest, Marker, Quiet, Renamed
-from ctd.core.selectors import EachSpan, Latest, LatestBlessed, Newest, Selector, Take
+from ctd.core.selectors import Downstream, EachSpan, Latest, LatestBlessed, Newest, Selector, Take
 from ctd.core.spans import SpanPattern
 from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath
 from ctd.specs.beam import BeamNode
@@ -177,13 +177,17 @@ class StatisticsGenSpec(BeamNode):
 
 
 class SchemaGenSpec(WindowedNode):
-    """A schema inferred from statistics. Curate it and use an importer once the data is understood."""
+    """A schema inferred from statistics: where no window is said, of all spans that are taken downstream.
+
+    Curate it and use an importer once the data is understood.
+    """
 
     kind: Literal["schema_gen"]
     infer_feature_shape: bool = True
 
     def pieces(self) -> tuple[Piece, ...]:
-        takes = {"statistics": Take(T.STATISTICS, self.selector(Newest(1)))}
+        spans: Selector = self.selector(Newest(1)) if self.window else Downstream()
+        takes = {"statistics": Take(T.STATISTICS, spans)}
         return (Piece("ctd.components.schema_gen", takes, {"schema": T.SCHEMA}, self.settings()),)
 
 
@@ -261,7 +265,8 @@ class PusherSpec(NodeSpec):
     kind: Literal["pusher"]
     targets: tuple[Name, ...] = Field(min_length=1, description="names of target files' targets, each pushed to")
     require: tuple[Literal["model", "infra"], ...] = Field(
-        default=("model", "infra"), description="which blessings a model needs: Evaluator's, InfraValidator's"
+        default=("model", "infra"),
+        description="which blessings a model needs: those of all its Evaluators, InfraValidators",
     )
     push_within: PushWithin = Field(
         default={},
@@ -298,7 +303,8 @@ class PusherSpec(NodeSpec):
         takes: dict[str, Take] = {"model": Take(T.MODEL, Latest())}
         blessings: Mapping[str, T] = {"model": T.MODEL_BLESSING, "infra": T.INFRA_BLESSING}
         for what in self.require:
-            takes[f"{what}_blessing"] = Take(blessings[what], Latest(), triggers=False, must_be_blessed=True)
+            said = Take(blessings[what], Latest(), triggers=False, must_be_blessed=True, every=True)
+            takes[f"{what}_blessing"] = said
         # What a target may want to know of a model besides: examples to compare answers on, how it did.
         more = {
             "examples": Take(T.EXAMPLES, Newest(1), prefer="examples"),

@@ -3,17 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from pydantic import Field, ValidationInfo, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import NUMBERS, Calendar
-from ctd.core.selectors import Alongside, Between, EachSpan, Latest, LooksBack, Pinned, PreviousSpan, Take, Window
+from ctd.core.selectors import (
+    Alongside,
+    Between,
+    Downstream,
+    EachSpan,
+    Latest,
+    LooksBack,
+    Pinned,
+    PreviousSpan,
+    Take,
+    Window,
+)
 from ctd.specs.base import Complaint, Complaints, Name, NodeSpec, Piece, Spec, SpecPath
+from ctd.specs.downstream import Wires, joined
 from ctd.specs.hints import did_you_mean, listed
 from ctd.specs.inputs import about_overlaps
+from ctd.specs.judges import Judges, judges_of, model_of
 from ctd.specs.nodes import AnyNode, ExampleGenSpec
 from ctd.specs.numbering import about_calendars, in_numbers, root_of
 from ctd.specs.raw_examples import about_raw_examples
@@ -108,6 +121,11 @@ class PipelineSpec(Spec):
         return {w.node: w.piece.name for w in reversed(self.work)}
 
     @cached_property
+    def judges(self) -> Mapping[tuple[str, str], Judges]:
+        """By the piece that makes models, whose yes these need."""
+        return judges_of(self.work)
+
+    @cached_property
     def identities(self) -> Mapping[str, str]:
         """By node, a digest of all that it says."""
         return {name: node.identity() for name, node in self.nodes.items()}
@@ -191,12 +209,15 @@ class _Wiring:
 
     def order(self) -> tuple[WiredPiece, ...]:
         sources = {id_: self._sources(id_) for id_ in self.pieces}
+        sources |= {id_: self._with_every(id_, sources) for id_ in self.pieces}
         self.unsourced = bool(self.complaints)
         if not self.unsourced:
             for id_ in sources:
                 self._say_in_numbers(id_, self._calendars(id_, sources))
         before = {id_: {(s.node, s.piece) for s in self._before(id_, sources[id_])} for id_ in self.pieces}
         gates = {id_: self._gates(id_, sources, before) for id_ in self.pieces}
+        for id_ in self._say_downstream(sources, gates):
+            gates[id_] = self._gates(id_, sources, before)
         watched = {(n, name): {(n, p.watches)} if p.watches else set() for (n, name), p in self.pieces.items()}
         needed = {id_: before[id_].union(watched[id_], *gates[id_].values()) for id_ in self.pieces}
         done: dict[tuple[str, str], WiredPiece] = {}
@@ -329,6 +350,21 @@ class _Wiring:
         except Complaint as complaint:
             self._complain(f"nodes.{name}.window: {complaint}", complaint.hint, name, "window")
 
+    def _say_downstream(
+        self, sources: Mapping[tuple[str, str], Mapping[str, Source]], gates: Mapping[tuple[str, str], _Gates]
+    ) -> set[tuple[str, str]]:
+        """Let what is to hold for windows downstream have the spans that these take; which pieces that are."""
+        wires = Wires(dict(self.pieces), sources, gates, lambda place: self._fan_root(place, sources))
+        told = set()
+        for id_, piece in wires.pieces.items():
+            for key, take in piece.takes.items():
+                if isinstance(take.select, Downstream):
+                    window = joined(window for _, _, window in wires.windows_below(id_, key))
+                    takes = {**self.pieces[id_].takes, key: replace(take, select=window)}
+                    self.pieces[id_] = replace(self.pieces[id_], takes=takes)
+                    told.add(id_)
+        return told
+
     def _check_denied(self, node: str, take: Take, root: str | None) -> None:
         """Windows that can never fill, since the spec itself denies what they ask for."""
         denied = set(self.spec.inputs[root].deny) if root else set()
@@ -401,7 +437,7 @@ class _Wiring:
         candidates = preferred or makers
         if len(candidates) == 1:
             return candidates[0]
-        if candidates and not take.if_clear:
+        if candidates and not take.if_clear and not take.every:
             names = " or ".join(f"{s.node}.{s.output}" for s in candidates)
             self._complain(
                 f"`{key}` of {id_[0]} could be {names}",
@@ -417,6 +453,37 @@ class _Wiring:
             none = "no other node" if compared else "no node"
             self._complain(f"{id_[0]} needs {take.type.value} as `{key}`, and {none} makes one", f"{way_out}.", id_[0])
         return None
+
+    def _with_every(
+        self, id_: tuple[str, str], sources: Mapping[tuple[str, str], Mapping[str, Source]]
+    ) -> Mapping[str, Source]:
+        """The sources of a piece; where several say something of the model that it takes, an input for each of them.
+
+        The first keeps the name of the input, so that what was made while it was alone fits the others.
+        """
+        takes: dict[str, Take] = {}
+        found = dict(sources[id_])
+        for key, take in self.pieces[id_].takes.items():
+            takes[key] = take
+            if take.every and key not in found and key not in self.spec.nodes[id_[0]].inputs:
+                for source in self._about_the_same(id_, take, sources):
+                    name = f"{key}.{source.node}" if key in found else key
+                    takes[name], found[name] = take, source
+        self.pieces[id_] = replace(self.pieces[id_], takes=takes)
+        return found
+
+    def _about_the_same(
+        self, id_: tuple[str, str], take: Take, sources: Mapping[tuple[str, str], Mapping[str, Source]]
+    ) -> list[Source]:
+        """Those of several makers of a type that look at the very model which a piece takes."""
+        candidates = self._makers(take)
+        model = model_of(self.pieces[id_], sources[id_])
+        mine = [s for s in candidates if model_of(self.pieces[s.node, s.piece], sources[s.node, s.piece]) == model]
+        if len(candidates) > 1 and model and not mine:
+            said = f"none of {listed(s.node for s in candidates)} judges the models of {model.node}"
+            hint = f"Wire one to it, for instance `inputs: {{model: {model.node}}}` of {candidates[0].node}."
+            self._complain(f"{id_[0]} needs {take.type.value}, and {said}", hint, id_[0])
+        return mine if len(candidates) > 1 and model else []
 
     def _makers(self, take: Take) -> list[Source]:
         return [

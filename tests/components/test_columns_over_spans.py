@@ -101,3 +101,49 @@ def test_a_declared_type_is_that_of_every_span(work: Perform, spans: Spans) -> N
 def test_cells_must_be_of_the_declared_type(spans: Spans, types: dict[str, str], said: str) -> None:
     with pytest.raises(BadInput, match=said):
         spans(FRACTIONS, types=types)
+
+
+MODULE = """
+def preprocessing_fn(inputs):
+    return {"x_xf": inputs["x"], "row_xf": inputs["row"]}
+"""
+GAPS = ["", *FRACTIONS[1:]]
+
+
+def over(work: Perform, examples: Sequence[Artifact], schema: Artifact, tmp_path: Path) -> int:
+    """How many spans Transform writes, with this schema over these examples."""
+    (tmp_path / "my_module.py").write_text(MODULE)
+    inputs = {"examples": examples, "schema": schema}
+    return len(work("transform", inputs=inputs, module=str(tmp_path / "my_module.py"))["transformed_examples"])
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        pytest.param([GAPS, FRACTIONS, FRACTIONS], id="a blank cell in the oldest"),
+        pytest.param([BLANK, FRACTIONS, FRACTIONS], id="no cell in the oldest"),
+        pytest.param([FRACTIONS, GAPS, FRACTIONS], id="a blank cell between"),
+        pytest.param([FRACTIONS, FRACTIONS, GAPS], id="a blank cell in the newest"),
+    ],
+)
+def test_a_schema_of_a_whole_window_fits_the_window(
+    work: Perform, spans: Spans, tmp_path: Path, columns: list[list[str]]
+) -> None:
+    examples = spans(*columns)
+    statistics = [work("statistics_gen", inputs={"examples": one})["statistics"][0] for one in examples]
+    (schema,) = work("schema_gen", inputs={"statistics": statistics})["schema"]
+    assert over(work, examples, schema, tmp_path) == 3
+
+
+def test_a_schema_of_a_clean_span_does_not_fit_and_the_keys_that_help_are_named(
+    work: Perform, spans: Spans, tmp_path: Path
+) -> None:
+    examples = spans(GAPS, FRACTIONS)
+    (statistics,) = work("statistics_gen", inputs={"examples": examples[1]})["statistics"]
+    (schema,) = work("schema_gen", inputs={"statistics": statistics})["schema"]
+    with pytest.raises(BadInput, match=r"span 1\b.*is not as the schema says: .*\bx\b") as refused:
+        over(work, examples, schema, tmp_path)
+    assert "schema_gen without `window`" in refused.value.hint
+    said = {"infer_feature_shape": False}
+    (shapeless,) = work("schema_gen", spec=said, inputs={"statistics": statistics})["schema"]
+    assert over(work, examples, shapeless, tmp_path) == 2

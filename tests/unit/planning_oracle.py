@@ -21,6 +21,7 @@ from ctd.core.history import History
 from ctd.core.requests import Verb
 from ctd.core.selectors import (
     AllSpans,
+    AnyOf,
     Between,
     EachSpan,
     Latest,
@@ -127,10 +128,10 @@ class Oracle:
         arrived, gates = self.spans(above.root or ""), self._gates(wired, above)
         taken: list[tuple[int | None, str]] = []
         for n in sorted((n for n in arrived if _in_range(select, n)), reverse=True):
-            if isinstance(select, Newest) and len(taken) == select.count:
-                break
+            if not any(_still(each, n, len(taken)) for each in _parts(select)):
+                continue
             shut_out = n in node.deny or self.record.is_late(node, above.root or "", n, list(arrived))
-            if shut_out and not isinstance(select, Pinned):
+            if shut_out and not any(isinstance(each, Pinned) and n in each.spans for each in _parts(select)):
                 continue
             made = self.expect(above, n)
             said = {self._says(gate, n) for gate in gates} if made else {"no"}
@@ -164,7 +165,18 @@ class Oracle:
         return "block" if gate.piece.gate == "block" else "no"
 
 
+def _parts(select: Selector) -> tuple[Selector, ...]:
+    return select.windows if isinstance(select, AnyOf) else (select,)
+
+
+def _still(select: Selector, n: int, taken: int) -> bool:
+    """Whether a window wants a span, where it has so many newer ones."""
+    return _in_range(select, n) and not (isinstance(select, Newest) and taken >= select.count)
+
+
 def _in_range(select: Selector, n: int) -> bool:
+    if isinstance(select, AnyOf):
+        return any(_in_range(each, n) for each in select.windows)
     if isinstance(select, Between):
         return (select.first is None or select.first <= n) and (select.last is None or n <= select.last)
     return n in select.spans if isinstance(select, Pinned) else True
@@ -181,6 +193,8 @@ def _chosen(select: Window, got: Taken | Any) -> tuple[tuple[int | None, str], .
 def _complete(select: Selector, numbers: list[int], arrived: list[int]) -> bool:
     if isinstance(select, Pinned):
         return set(select.spans) <= set(numbers)
+    if isinstance(select, AnyOf):
+        return bool(numbers)
     assert isinstance(select, Newest | AllSpans | Between)
     gap = select.consecutive and numbers and set(range(numbers[0], numbers[-1])) - set(arrived)
     return len(numbers) >= select.least and not gap

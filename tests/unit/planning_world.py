@@ -51,6 +51,9 @@ SPLIT: dict[str, Any] = {
 }
 """Data that is split already, a schema that is inferred, no Transform, a package that counts, one blessing."""
 
+JUDGED_TWICE: dict[str, Any] = {**NODES, "safety": {**NODES["evaluator"], "metrics": {"AUC": {"at_least": 0.5}}}}
+"""Two evaluators of one model: it needs the blessing of both."""
+
 TWO: dict[str, Any] = {
     **NODES,
     "holdout": {"kind": "example_gen", "input": "holdout/{SPAN}/v{VERSION}"},

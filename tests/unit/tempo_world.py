@@ -110,8 +110,8 @@ class Simulation:
         return sorted(found)
 
     def _gates(self) -> list[tuple[str, str, str]]:
-        both = [("evaluator", "verdict", "blessing"), ("infra", "", "blessing")]
-        return [gate for gate in both if gate[0] in self.bench.spec.nodes]
+        all_ = [(node, "verdict", "blessing") for node in ("evaluator", "safety")] + [("infra", "", "blessing")]
+        return [gate for gate in all_ if gate[0] in self.bench.spec.nodes]
 
     def pushed(self) -> list[tuple[datetime, int]]:
         """When pushes ended, and of which model."""
@@ -178,6 +178,7 @@ class Simulation:
 
     def _seconds(self, execution: Execution) -> float:
         same = {"holdout": "examples", "holdout_statistics": "statistics", "holdout_validator": "validator"}
+        same["safety"] = "evaluator"
         return _VERDICT if execution.piece == "verdict" else self.tempo.takes[same.get(execution.node, execution.node)]
 
     def _varied(self, seconds: float) -> timedelta:

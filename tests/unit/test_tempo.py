@@ -13,10 +13,10 @@ from itertools import pairwise
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from planning_world import NODES, SPLIT, TWO
+from planning_world import JUDGED_TWICE, NODES, SPLIT, TWO
 from tempo_world import QUICK, Simulation, Tempo
 
-SHAPES = {"one input": NODES, "an inferred schema": SPLIT, "two inputs": TWO}
+SHAPES = {"one input": NODES, "an inferred schema": SPLIT, "two inputs": TWO, "two evaluators": JUDGED_TWICE}
 REFUSING = {"metrics": {"AUC": {"at_least": 0.9}}}  # models whose digest is low are refused
 HASTY = {"trainer": {"supersede": "running"}}
 
@@ -51,7 +51,7 @@ def most_trainings(tempo: Tempo) -> int:
     """The k of the rule: one that is judged, one that ends meanwhile, and as many more as fit into judging."""
     takes = dict(tempo.takes)
     takes = {node: longest * (1 + tempo.jitter) for node, longest in takes.items() if node in tempo.shape}
-    judging = takes["evaluator"] + takes.get("infra", 0) + takes["pusher"]
+    judging = takes["evaluator"] * (2 if "safety" in tempo.shape else 1) + takes.get("infra", 0) + takes["pusher"]
     # Each piece of it may wait until something else has ended.
     for_slots = 4 * max(takes.values()) if tempo.parallel < len(takes) - 1 else 0
     shortest = takes["trainer"] * (1 - tempo.jitter) / (1 + tempo.jitter)
@@ -76,6 +76,8 @@ def lived(tempo: Tempo) -> Simulation:
 @example(Tempo(takes={**QUICK, "evaluator": 20.0, "infra": 20.0}, parallel=5))
 @example(Tempo(every=3.4, takes={**QUICK, "trainer": 4.8, "evaluator": 17.1, "infra": 16.0}, parallel=8))
 @example(Tempo(takes={**QUICK, "statistics": 15.0, "schema": 9.0, "validator": 9.0}, parallel=6, shape=SPLIT))
+@example(Tempo(parallel=3, shape=JUDGED_TWICE))
+@example(Tempo(takes={**QUICK, "evaluator": 14.0}, parallel=3, edits={"safety": REFUSING}, shape=JUDGED_TWICE))
 def test_a_feed_that_never_stops_starves_nothing(tempo: Tempo) -> None:
     lived_through = lived(tempo)
     most = most_trainings(tempo)
@@ -85,9 +87,10 @@ def test_a_feed_that_never_stops_starves_nothing(tempo: Tempo) -> None:
     good = [model for _, model, yes in judged if yes]
     pushed = [model for _, model in lived_through.pushed()]
     assert set(pushed) <= set(good), "only what all gates have blessed"
-    if tempo.edits.get("evaluator") is not REFUSING:
+    if REFUSING not in tempo.edits.values():
         assert max(lived_through.trainings_between([at for at, _ in lived_through.pushed()])) <= most
-    for node, piece in (("evaluator", "metrics"), ("evaluator", "verdict"), ("infra", None), ("pusher", None)):
+    judges = [(node, piece) for node in ("evaluator", "safety") for piece in ("metrics", "verdict")]
+    for node, piece in (*judges, ("infra", None), ("pusher", None)):
         had = lived_through.models(node, piece)
         assert all(a < b for a, b in pairwise(had)), f"{node}: twice, or out of order"
 
