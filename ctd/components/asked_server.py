@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctd.components import declared_ops
 from ctd.components.api import Work, user_code
 from ctd.components.distance import apart
 from ctd.components.served_target import StatusServer
@@ -69,6 +70,7 @@ class GoldenRequests:
         What cannot be asked here says nothing against the model: it is noted, and the push goes on.
         """
         try:
+            declared_ops.register_blessed(work)
             signatures = load_signatures(str(model))
             chosen = [signatures[DEFAULT_SIGNATURE]] if DEFAULT_SIGNATURE in signatures else list(signatures.values())
             records = last_split_records(work, "examples", _MOST_RECORDS)

@@ -12,6 +12,7 @@ from pathlib import Path
 import tensorflow as tf
 from tensorflow.python.saved_model import loader_impl
 
+from ctd.components import declared_ops
 from ctd.components.api import Work
 from ctd.components.canary_messages import LIVE_REQUESTS_FILE, REQUESTS_FILE, write_messages
 from ctd.components.serving_requests import (
@@ -37,6 +38,7 @@ def write_requests(work: Work, model: Path, live: Path | None, folder: Path) -> 
 
     Raises BadInput if none can be made.
     """
+    declared_ops.register_blessed(work)
     loaded = load_signatures(str(model))
     signature = loaded.get(DEFAULT_SIGNATURE) or next(iter(loaded.values()), None)
     if signature is None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from ctd.components import declared_ops
 from ctd.components.api import SERVING_DIR, Work, is_about
 from ctd.components.serving_requests import load_signatures
 from ctd.deploy.hub import write_version
@@ -25,6 +26,7 @@ def _card(work: Work, target: HubTarget) -> dict[str, Any]:
     # An evaluator that waits for its time still offers what it made of the model before.
     own = evaluation if evaluation and is_about(evaluation, model) else None
     metrics = json.loads(Path(own.uri, METRICS_FILE).read_text()) if own else []
+    declared_ops.register_blessed(work)
     signatures = load_signatures(str(Path(model.uri, SERVING_DIR)))
     return {
         "handle": f"{target.publisher}/{work.request.pipeline}",

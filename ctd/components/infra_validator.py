@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from ctd.components import declared_ops
 from ctd.components.api import (
     SERVING_DIR,
     STAMPED_MODEL_DIR,
@@ -107,6 +108,8 @@ def run(work: Work) -> Outputs:
     model = work.input("model")
     output = work.output("blessing")
     report = Report(model.id)
+    # A worker forks a server only where there are no such libraries, so this favours no model.
+    declared_ops.register(spec.op_libraries)
     trial = Trial(work, spec, report)
     stamped = trial.stamp(output / STAMPED_MODEL_DIR) if spec.warmup else None
     directory = stamped or Path(model.uri, SERVING_DIR)
@@ -130,6 +133,7 @@ def run(work: Work) -> Outputs:
         has_model=int(stamped is not None),
         reason=report.reason,
         runner=", ".join(tried.runner for tried in report.servers),
+        **_declared(spec),
     )
     return {"blessing": [made]}
 
@@ -330,6 +334,11 @@ class Asked:
             f"95 % of {len(self.question.requests)} requests took up to {_milliseconds(seconds):g} ms in the best of "
             f"{_LATENCY_ROUNDS} rounds, `max_latency` is {say_duration(limit)}"
         )
+
+
+def _declared(spec: InfraValidatorSpec) -> Mapping[str, Any]:
+    """The libraries that the verdict rests on; nothing where there are none, as in blessings of before."""
+    return {declared_ops.PROPERTY: ",".join(spec.op_libraries)} if spec.op_libraries else {}
 
 
 class _Late(Exception):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.distance import apart
 from ctd.components.examples_io import first_records
 from ctd.core.artifacts import Artifact
+from ctd.serving import custom_ops
 
 Feeds = Mapping[str, NDArray[Any]]
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
@@ -57,6 +59,7 @@ class Signature:
 def load_signatures(directory: str) -> Mapping[str, Signature]:
     """The signatures of a SavedModel. Raises ComponentFailed if it does not load."""
     with user_code("loading the SavedModel in process"):
+        custom_ops.prepare(Path(directory))  # it knows the ops that a model server knows
         return {name: Signature(name, function) for name, function in tf.saved_model.load(directory).signatures.items()}
 
 

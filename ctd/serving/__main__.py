@@ -11,11 +11,12 @@ import os
 import sys
 
 from ctd.core import partial_import
-from ctd.serving import flags
+from ctd.serving import flags, op_libraries
 
 # Every entry point of TensorFlow that the server uses.
 NEEDED = (
     "tensorflow.python.client.session",
+    "tensorflow.python.framework.load_library",
     "tensorflow.python.saved_model.loader_impl",
     "tensorflow.python.lib.io.tf_record",
     "tensorflow_serving.apis.prediction_service_pb2_grpc",
@@ -25,8 +26,9 @@ NEEDED = (
 def main() -> int:
     """Run the server with the process's arguments."""
     chosen = flags.parse(sys.argv[1:])
-    if not chosen.whole_tensorflow and not partial_import.install(NEEDED):
-        again = [sys.executable, "-m", "ctd.serving", *sys.argv[1:], "--whole_tensorflow"]
+    whole = chosen.whole_tensorflow or op_libraries.need_whole_tensorflow(op_libraries.names_in(chosen.op_libraries))
+    if not whole and not partial_import.install(NEEDED):
+        again = [sys.executable, "-m", "ctd.serving", "--whole_tensorflow", *sys.argv[1:]]
         os.execv(sys.executable, again)  # noqa: S606  # this very command, one flag more
     # Only now: the module imports TensorFlow, in whichever way was chosen above.
     server = importlib.import_module("ctd.serving.server")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,16 @@ from ctd.serving.flags import Flags
 from ctd.serving.model_state import ModelConfig
 from ctd.serving.versions import All, Latest, Policy, Specific
 
+log = logging.getLogger(__name__)
+
 _BATCHING = {
     "max_batch_size": "max_batch_size",
     "max_enqueued_batches": "max_enqueued_batches",
     "num_batch_threads": "threads",
 }
+_NOT_OBEYED = ("max_execution_batch_size", "enable_large_batch_splitting")  # of BatchingParameters
+
+_NUMBER = re.compile(r"\s*[+-]?[0-9]+\s*")
 
 
 def from_flags(flags: Flags, before: Sequence[ModelConfig] = ()) -> tuple[ModelConfig, ...]:
@@ -32,7 +39,8 @@ def from_flags(flags: Flags, before: Sequence[ModelConfig] = ()) -> tuple[ModelC
     if not flags.model_config_file and not flags.model_base_path:
         return ()
     if not flags.model_config_file:
-        return (ModelConfig(flags.model_name, _absolute(flags.model_name, flags.model_base_path)),)
+        policy: Policy = All() if flags.model_version_policy == "ALL_VERSIONS" else Latest()
+        return (ModelConfig(flags.model_name, _absolute(flags.model_name, flags.model_base_path), policy),)
     message = side_protos.read_text(Path(flags.model_config_file), model_server_config_pb2.ModelServerConfig())
     if before and message.WhichOneof("config") is None:
         raise ServingError(
@@ -54,6 +62,23 @@ def metrics_path(flags: Flags) -> str:
     return (wish.path or metrics.DEFAULT_PATH) if wish.enable else ""
 
 
+def check_platforms(flags: Flags) -> None:
+    """Raise ServingError for a platform config file that tensorflow_model_server could not read either."""
+    if flags.platform_config_file:
+        side_protos.check_platforms(Path(flags.platform_config_file))
+
+
+def channel_arguments(flags: Flags) -> tuple[tuple[str, int | str], ...]:
+    """The arguments of the gRPC server, numbers as numbers."""
+    found = []
+    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
+        key, equals, value = argument.partition("=")
+        if not equals or not key.strip():
+            raise invalid(f"--grpc_channel_arguments: {argument!r} is not of the form key=value")
+        found.append((key.strip(), int(value) if _NUMBER.fullmatch(value) else value))
+    return tuple(found)
+
+
 def batching(flags: Flags) -> Parameters | None:
     """How requests are to be batched; None for not at all."""
     if not flags.enable_batching:
@@ -62,6 +87,9 @@ def batching(flags: Flags) -> Parameters | None:
         return Parameters()
     message = side_protos.message_class("BatchingParameters")()
     wish = side_protos.read_text(Path(flags.batching_parameters_file), message)
+    idle = [name for name in _NOT_OBEYED if wish.HasField(name)]
+    if idle:
+        log.warning("%s: no effect here: %s", flags.batching_parameters_file, ", ".join(idle))
     given: dict[str, Any] = {
         ours: getattr(wish, theirs).value for theirs, ours in _BATCHING.items() if wish.HasField(theirs)
     }
@@ -75,7 +103,9 @@ def batching(flags: Flags) -> Parameters | None:
 
 
 def credentials(flags: Flags) -> Any:
-    """What the gRPC port proves itself with, and asks of its clients; None for a port without TLS."""
+    """What the gRPC port proves itself with, and asks of its clients; None for a port in clear."""
+    if flags.use_alts_credentials:
+        return grpc.alts_server_credentials()
     if not flags.ssl_config_file:
         return None
     message = side_protos.message_class("SSLConfig")()

@@ -22,10 +22,11 @@ from tensorflow.python.framework import errors as tf_errors
 from tensorflow.python.framework.ops import Graph
 from tensorflow.python.saved_model import loader_impl
 
-from ctd.serving import codec
+from ctd.serving import codec, custom_ops, side_protos
 from ctd.serving.batching import Batcher
 from ctd.serving.codec import Array, ElementType
 from ctd.serving.errors import Code, ServingError
+from ctd.serving.flags import Flags
 
 # Clients choose which outputs they want; each choice costs a callable, so only so many are kept.
 _MOST_CALLABLES = 64
@@ -70,9 +71,34 @@ class _Signatures(Mapping[str, Signature]):
 class Options:
     """What TensorFlow must know to load a model."""
 
-    tags: frozenset[str] = frozenset({"serve"})
-    intra_op_threads: int = 1
-    inter_op_threads: int = 1  # one: the request's own thread
+    tags: frozenset[str]
+    session: Any  # a ConfigProto
+
+    @classmethod
+    def of(cls, flags: Flags) -> Options:
+        """As the flags say, and the file that they name. Raises ServingError for a file that cannot be read."""
+        session = config_pb2.ConfigProto()
+        if flags.tensorflow_session_config_file:
+            side_protos.read_text(Path(flags.tensorflow_session_config_file), session)
+        session.allow_soft_placement = True
+        session.intra_op_parallelism_threads = _threads(
+            flags.tensorflow_intra_op_parallelism, flags, session.intra_op_parallelism_threads
+        )
+        session.inter_op_parallelism_threads = _threads(
+            flags.tensorflow_inter_op_parallelism, flags, session.inter_op_parallelism_threads
+        )
+        return cls(frozenset(flags.saved_model_tags.split(",")), session)
+
+    @property
+    def inline(self) -> bool:
+        """Whether a request runs in its own thread."""
+        return bool(self.session.inter_op_parallelism_threads == 1)
+
+
+def _threads(said: int | None, flags: Flags, in_file: int) -> int:
+    """The flag's own number, else that of the flag for both kinds of threads, else the file's, else one."""
+    together = flags.tensorflow_session_parallelism
+    return next((number for number in (said, together) if number is not None), in_file or 1)
 
 
 class Servable:
@@ -85,7 +111,7 @@ class Servable:
         self.signatures: Mapping[str, Signature] = _Signatures(signature_defs)
         self._session = session
         self._batcher = batcher
-        self._inline = options.inter_op_threads == 1
+        self._inline = options.inline
         self._callables: dict[tuple[str, tuple[str, ...]], Callable[..., Sequence[Any]]] = {}
         self._lock = threading.Lock()
 
@@ -146,17 +172,13 @@ class Servable:
 
 def load(path: Path, options: Options, batcher: Batcher | None = None) -> Servable:
     """Load the SavedModel in this directory; whatever is wrong with it leaves as ServingError."""
-    config = config_pb2.ConfigProto(
-        intra_op_parallelism_threads=options.intra_op_threads,
-        inter_op_parallelism_threads=options.inter_op_threads,
-        allow_soft_placement=True,
-    )
     with model_code():
         model = loader_impl.SavedModelLoader(str(path))
         tags = set(options.tags)
         meta_graph = model.get_meta_graph_def_from_tags(tags)
         _check_variables(path, meta_graph)
-        session = Session(graph=Graph(), config=config)
+        custom_ops.provide(meta_graph)
+        session = Session(graph=Graph(), config=options.session)
         try:
             saver, _ = model.load_graph(session.graph, tags, clear_devices=True)
             model.restore_variables(session, saver)

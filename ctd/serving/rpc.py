@@ -135,13 +135,14 @@ def build_server(
     models: Models[Servable], flags: Flags, metrics: Metrics | None = None, health: Health | None = None
 ) -> Any:
     """A gRPC server that is not listening yet."""
+    options: dict[str, int | str] = {
+        "grpc.max_receive_message_length": _LARGEST_MESSAGE,
+        "grpc.max_send_message_length": _LARGEST_MESSAGE,
+        "grpc.so_reuseport": 0,  # two servers on one port would share requests in silence
+        **dict(config.channel_arguments(flags)),
+    }
     server = grpc.server(
-        ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc"),
-        options=[
-            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-            ("grpc.so_reuseport", 0),  # two servers on one port would share requests in silence
-        ],
+        ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc"), options=list(options.items())
     )
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(models, metrics), server)
     service = ModelService(models, early_labels=flags.allow_version_labels_for_unavailable_models)

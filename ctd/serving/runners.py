@@ -27,11 +27,16 @@ def choose(spec: InfraValidatorSpec) -> tuple[Runner, ...]:
         case "kubernetes":
             return _kubernetes(spec)
         case "embedded":
-            return (embedded(),)
+            return (embedded(spec.op_libraries),)
 
 
 def _first(spec: InfraValidatorSpec) -> tuple[Runner, ...]:
-    """What is there, the nearest to the server of later first. Nothing is fetched for it."""
+    """What is there, the nearest to the server of later first. Nothing is fetched for it.
+
+    Libraries of ops are named for ctd's own server, so it is the one of later.
+    """
+    if spec.op_libraries:
+        return (embedded(spec.op_libraries),)
     if spec.binary or shutil.which(BINARY):
         return (_binary(spec),)
     if _installed("docker") and _module("docker").has_images(spec.docker, spec.images):

@@ -1,7 +1,8 @@
 """A model server as a child process: it hears only on a UNIX socket, has a clean environment and a temporary directory,
 and is always killed and reaped.
 
-The embedded server is a fork of this process where that is safe: what it would import for seconds is here already.
+The embedded server is a fork of this process where that is safe and gives the same verdict: what it would import for
+seconds is here already. What else is here, such as ops of other libraries, must not help a model (decision 032).
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctd.serving import leash
+from ctd.serving import custom_ops, leash
 from ctd.serving import sandbox_fork as fork
 from ctd.serving.errors import ServerNotStarted
 from ctd.serving.sandbox import VERSION, Ended
@@ -59,17 +60,20 @@ class EmbeddedRunner(ProcessRunner):
 
     name: str = EMBEDDED
     command: tuple[str, ...] = (sys.executable, "-m", "ctd.serving")
+    op_libraries: tuple[str, ...] = ()
 
     def spawn(self, server: ProcessServer, model: Path, name: str) -> None:
-        if fork.possible():
+        if not self.op_libraries and fork.possible() and custom_ops.only_tensorflows_own(model):
             server.fork(model, name)
+        elif self.op_libraries:
+            server.spawn((*self.command, f"--op_libraries={','.join(self.op_libraries)}"), model, name)
         else:
             super().spawn(server, model, name)
 
 
-def embedded() -> EmbeddedRunner:
-    """ctd's own server."""
-    return EmbeddedRunner()
+def embedded(libraries: tuple[str, ...] = ()) -> EmbeddedRunner:
+    """ctd's own server, with these libraries of ops."""
+    return EmbeddedRunner(op_libraries=libraries)
 
 
 def program(path: str) -> ProcessRunner:

@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from ctd.serving import config, loader, rest, rpc, warmup
+from ctd.serving import config, custom_ops, loader, op_libraries, rest, rpc, warmup
 from ctd.serving.batching import Batcher, Parameters
 from ctd.serving.errors import Code, ServingError, invalid
 from ctd.serving.flags import Flags
@@ -62,13 +62,15 @@ def run(flags: Flags) -> int:
         signal.signal(number, stop)
     threading.excepthook = stop.thread_died
     gc.freeze()  # what TensorFlow's import made stays: looking through it at each unload would hold up requests
+    _warn(flags)
     try:
         wishes = _Wishes.read(flags)
+        custom_ops.register(op_libraries.names_in(flags.op_libraries))
     except ServingError as error:
-        log.error("%s", error.message)
+        log.error("Failed to start server. Error: %s: %s", error.code.name, error.message)
         return 1
     batcher = Batcher(wishes.batching) if wishes.batching else None
-    models: Models[Servable] = Models(wishes.models, _load_with(flags, batcher, wishes.metrics), _timing(flags))
+    models: Models[Servable] = Models(wishes.models, _load_with(flags, wishes, batcher), _timing(flags))
     models.start()
     try:
         return _serve(flags, wishes, models, stop)
@@ -84,6 +86,7 @@ class _Wishes:
     """What the flags and their files ask for: read once and before anything starts, so that a mistake costs nothing."""
 
     models: tuple[ModelConfig, ...]
+    loading: loader.Options
     batching: Parameters | None
     credentials: Any
     metrics_path: str
@@ -95,8 +98,11 @@ class _Wishes:
         if flags.hub_path and not Path(flags.hub_path).is_dir():
             raise invalid(f"--hub_path={flags.hub_path} is no directory")
         path = config.metrics_path(flags)
+        config.check_platforms(flags)
+        config.channel_arguments(flags)
         return cls(
             config.from_flags(flags),
+            loader.Options.of(flags),
             config.batching(flags),
             config.credentials(flags),
             path,
@@ -197,17 +203,18 @@ def _timing(flags: Flags) -> Timing:
     )
 
 
-def _load_with(flags: Flags, batcher: Batcher | None, metrics: Metrics | None) -> Callable[[str, int, Path], Servable]:
-    options = loader.Options(
-        tags=frozenset(flags.saved_model_tags.split(",")),
-        intra_op_threads=flags.tensorflow_intra_op_parallelism,
-        inter_op_threads=flags.tensorflow_inter_op_parallelism,
-    )
+def _warn(flags: Flags) -> None:
+    """Say what of the command line changes nothing."""
+    if flags.unheeded:
+        log.warning("without effect in this server: %s", ", ".join(f"--{name}" for name in flags.unheeded))
 
+
+def _load_with(flags: Flags, wishes: _Wishes, batcher: Batcher | None) -> Callable[[str, int, Path], Servable]:
     def load(name: str, number: int, path: Path) -> Servable:
-        servable = loader.load(path, options, batcher)
+        servable = loader.load(path, wishes.loading, batcher)
         if flags.enable_model_warmup:
-            _warm_up(servable, name, number, path, metrics)
+            for _ in range(max(flags.num_request_iterations_for_warmup, 1)):
+                _warm_up(servable, name, number, path, wishes.metrics)
         return servable
 
     return load

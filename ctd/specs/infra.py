@@ -2,18 +2,39 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import Latest, Newest, Take
-from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath
+from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath, against_file
 
 Image = Annotated[str, Field(pattern=r"^\S+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})$")]
 """A container image with its tag or digest: without one it would be another image tomorrow."""
+
+
+_LIBRARY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+
+
+def _library(name: str, info: ValidationInfo) -> str:
+    """A path relative to the file it is written in, or the name of an installed package or module."""
+    if "," in name:
+        raise Complaint(f"{name!r} has a comma", "Write a list: `op_libraries: [one, other]`.")
+    if "/" in name or name.endswith(".so"):
+        return against_file(name, info)
+    if not _LIBRARY.fullmatch(name):
+        raise Complaint(
+            f"{name!r} is neither a path of a shared object nor the name of a Python package",
+            "Write `tensorflow_text`, or `./my_ops.so`.",
+        )
+    return name
+
+
+OpLibrary = Annotated[str, AfterValidator(_library)]
 
 
 class DockerServer(Spec):
@@ -61,6 +82,11 @@ class InfraValidatorSpec(NodeSpec):
         description="the model server; auto takes the first that is there: `binary`, tensorflow_model_server on PATH, "
         "Docker if it has the images, Kubernetes if `kubernetes` is set, ctd's own",
     )
+    op_libraries: tuple[OpLibrary, ...] = Field(
+        default=(),
+        description="packages, modules or shared objects (.so) with ops that the model needs besides TensorFlow's own; "
+        "`ctd serve --op_libraries` gives them to the server that will serve it",
+    )
     binary: str | None = Field(default=None, description="a tensorflow_model_server; by default the one on PATH")
     images: tuple[Image, ...] = Field(
         default=("tensorflow/serving:2.16.1",),
@@ -87,6 +113,10 @@ class InfraValidatorSpec(NodeSpec):
         if self.binary and self.runner not in ("auto", "binary"):
             hint = f"Remove `binary`, or write `runner: binary` for `runner: {self.runner}`."
             yield Complaint(f"`binary` is not used by {self.runner}", hint, ("binary",))
+        other = self.runner if self.runner in ("binary", "docker", "kubernetes") else "`binary`" if self.binary else ""
+        if self.op_libraries and other:
+            hint = "Remove it: a tensorflow_model_server has its ops built in. For `ctd serve`, `runner: embedded`."
+            yield Complaint(f"`op_libraries` is not used by {other}", hint, ("op_libraries",))
         if self.runner == "kubernetes" and self.kubernetes is None:
             hint = "Write `kubernetes: {namespace: ml, claim: ctd-state, mount: /state}`."
             yield Complaint("`runner: kubernetes` needs to know where", hint, ("runner",))

@@ -296,13 +296,20 @@ def test_tensor_protos_may_say_less_or_too_much() -> None:
 @pytest.mark.parametrize(
     ("flags", "code", "words"),
     [
-        (("--model_base_path=/x", "--enable_profiler"), 2, "unrecognized arguments: --enable_profiler"),
+        (("--model_base_path=/x", "--enable_profile"), 2, "unrecognized arguments: --enable_profile"),
         ((), 2, "one of --model_base_path and --model_config_file is needed"),
         (("--model_base_path=/x", "--rest_api_port=8500"), 2, "cannot be the same as --port"),
         (("--model_base_path=/x", "--enable_model_warmup=maybe"), 2, "neither true nor false"),
         (("--model_base_path=relative",), 1, "absolute path"),
         (("--model_config_file=/does/not/exist",), 1, "Invalid protobuf file"),
         (("--model_base_path=/x", "--ssl_config_file=/does/not/exist"), 1, "Invalid protobuf file"),
+        (
+            ("--model_base_path=/x", "--tensorflow_session_config_file=/none"),
+            1,
+            "Failed to start server. Error: INVALID",
+        ),
+        (("--model_base_path=/x", "--platform_config_file=/does/not/exist"), 1, "Invalid protobuf file"),
+        (("--model_base_path=/x", "--grpc_channel_arguments=x"), 1, "is not of the form key=value"),
         (("--model_base_path=/x", "--bind=192.0.2.1"), 1, "cannot listen on 192.0.2.1:8500"),
     ],
 )

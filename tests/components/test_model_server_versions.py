@@ -207,7 +207,8 @@ def test_a_changed_configuration_file_is_obeyed_and_a_bad_one_is_not(
     server = start(f"--model_config_file={file}", "--model_config_file_poll_wait_seconds=0.05")
     write("a", "b")
     server.until_states({1: "AVAILABLE"}, "b")
-    for bad, words in (("this is no proto", "Invalid protobuf file"), ("", "Cannot transition to requested config")):
+    parsing = f"Invalid protobuf file: '{file}': Error parsing text-format tensorflow.serving.ModelServerConfig: 1:1: "
+    for bad, words in (("this is no proto", parsing), ("", "Cannot transition to requested config")):
         file.write_text(bad)
         deadline = monotonic() + PATIENCE
         while f"the configuration stays as it is: {words}" not in server.log.read_text():
