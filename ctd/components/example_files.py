@@ -14,7 +14,8 @@ from google.protobuf.message import DecodeError, Message
 
 from ctd.components.ahead import TwoPasses
 from ctd.components.avro_examples import read_avro
-from ctd.components.csv_blocks import read_blocks
+from ctd.components.compression import open_plain
+from ctd.components.csv_blocks import is_blank, read_blocks
 from ctd.components.csv_columns import Block, examples_of
 from ctd.components.csv_examples import Dialect, FileKinds, kinds_of, kinds_together
 from ctd.components.example_bytes import Kind
@@ -109,7 +110,12 @@ class SpanFiles:
         return Dialect(s.delimiter, s.quote, s.escape, s.encoding, s.columns, nulls=frozenset(s.nulls))
 
     def _blocks(self, file: SourceFile) -> Iterator[Block]:
-        return _watched(file, self.spec, lambda: read_blocks(file.path, self._dialect))
+        """The rows of a file; none if it is blank, as Spark leaves parts without rows, unless it is all there is."""
+
+        def read() -> Iterable[Block]:
+            return () if len(self.files) > 1 and is_blank(file.path) else read_blocks(file.path, self._dialect)
+
+        return _watched(file, self.spec, read)
 
     def _all_blocks(self) -> Iterator[tuple[SourceFile, Block]]:
         for number, file in enumerate(self.files, 1):
@@ -175,7 +181,7 @@ def _watched(file: SourceFile, spec: ExampleGenSpec, read: Callable[[], Iterable
     """What is read of a file, which must be as it was listed, and of the spec's format."""
     check_unchanged(file)
     try:
-        with Path(file.path).open("rb") as content:
+        with open_plain(file.path) if spec.format == "csv" else Path(file.path).open("rb") as content:
             check_kind(content.read(1024), file.path, spec.format)
         yield from read()
     except OSError as error:
