@@ -113,7 +113,11 @@ class SpanFiles:
         """The rows of a file; none if it is blank, as Spark leaves parts without rows, unless it is all there is."""
 
         def read() -> Iterable[Block]:
-            return () if len(self.files) > 1 and is_blank(file.path) else read_blocks(file.path, self._dialect)
+            return (
+                ()
+                if len(self.files) > 1 and is_blank(file.path, self._dialect)
+                else read_blocks(file.path, self._dialect)
+            )
 
         return _watched(file, self.spec, read)
 

@@ -18,6 +18,7 @@ _NAMES = {
     "arrow": "Arrow or Feather",
     "lz4": "LZ4",
     "7z": "a 7z archive",
+    "xz": "xz",
 }
 _BEGINNINGS = {
     b"PAR1": "parquet",
@@ -28,6 +29,7 @@ _BEGINNINGS = {
     b"ARROW1\0\0": "arrow",
     b"\x04\x22\x4d\x18": "lz4",
     b"7z\xbc\xaf": "7z",
+    b"\xfd7zXZ\x00": "xz",
 }
 _FORMATS = ("parquet", "avro", "tfrecord", "csv")
 _SELF_DESCRIBING = (*_BEGINNINGS.values(),)
