@@ -9,7 +9,7 @@ import codecs
 import csv
 import io
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -138,28 +138,22 @@ class FileKinds:
                 self.wrong[name] = cell.decode()[:40]
 
 
-def kinds_of(
-    blocks: Iterable[tuple[str, Block]], types: Mapping[str, Kind], elsewhere: Collection[str] = ()
-) -> Mapping[str, Kind]:
+def kinds_of(blocks: Iterable[tuple[str, Block]], types: Mapping[str, Kind]) -> Mapping[str, Kind]:
     """What each column of a span holds, given the blocks of all files with their paths; nothing if there are no rows.
 
-    `types` may name what is `elsewhere` than in columns. Raises BadInput where headers differ, or a cell is not of the
-    type that is given for its column.
+    Raises BadInput where headers differ, or a cell is not of the type that is given for its column.
     """
     files: dict[str, FileKinds] = {}
     for path, block in blocks:
         files.setdefault(path, FileKinds(path, tuple(block.columns))).count(block, types)
-    return kinds_together(list(files.values()), types, elsewhere)
+    return kinds_together(list(files.values()), types)
 
 
-def kinds_together(
-    files: Sequence[FileKinds], types: Mapping[str, Kind], elsewhere: Collection[str] = ()
-) -> Mapping[str, Kind]:
+def kinds_together(files: Sequence[FileKinds], types: Mapping[str, Kind]) -> Mapping[str, Kind]:
     """The same, given what each file by itself has; those without header were blank."""
     files = [file for file in files if file.header]
     if not any(file.rows for file in files):
         return {}
-    types = {name: kind for name, kind in types.items() if name in files[0].header or name not in elsewhere}
     _check_types(files, types)
     _check_headers(files)
     return {name: Kind(max(file.kinds[name] for file in files)) for name in files[0].kinds} | dict(types)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -21,6 +22,7 @@ from ctd.components.csv_examples import Dialect, FileKinds, kinds_of, kinds_toge
 from ctd.components.example_bytes import Kind
 from ctd.components.file_kinds import check_kind
 from ctd.components.parquet_examples import read_parquet
+from ctd.components.partition_columns import Partitions
 from ctd.components.splitting import Batch, keys_by, split_by_hash
 from ctd.components.table_examples import Columns, Rows, check_same, examples_of_rows
 from ctd.components.tfrecords import read_batches
@@ -105,6 +107,10 @@ class SpanFiles:
         return {name: Kind[type_.upper()] for name, type_ in self.spec.types.items()}
 
     @cached_property
+    def _partitions(self) -> Partitions:
+        return Partitions.of(self.files, self._types)
+
+    @cached_property
     def _dialect(self) -> Dialect:
         s = self.spec
         return Dialect(s.delimiter, s.quote, s.escape, s.encoding, s.columns, nulls=frozenset(s.nulls))
@@ -112,12 +118,11 @@ class SpanFiles:
     def _blocks(self, file: SourceFile) -> Iterator[Block]:
         """The rows of a file; none if it is blank, as Spark leaves parts without rows, unless it is all there is."""
 
-        def read() -> Iterable[Block]:
-            return (
-                ()
-                if len(self.files) > 1 and is_blank(file.path, self._dialect)
-                else read_blocks(file.path, self._dialect)
-            )
+        def read() -> Iterator[Block]:
+            if len(self.files) > 1 and is_blank(file.path, self._dialect):
+                return
+            for block in read_blocks(file.path, self._dialect):
+                yield self._partitions.beside_cells(file, block)
 
         return _watched(file, self.spec, read)
 
@@ -148,18 +153,30 @@ class SpanFiles:
                 seen.columns = read(content, first)[0]
         with Path(file.path).open("rb") as content:
             columns, rows = read(content, file.path)
-            check_same(columns, file.path, seen.columns, self.files[0].path)
+            check_same(self._own(columns), file.path, self._own(seen.columns), self.files[0].path)
+            self._partitions.check(file, {name: column.kind for name, column in columns.items()})
             done = 0
-            for records in examples_of_rows(columns, rows, file.path):
+            for records in examples_of_rows(columns, rows, file.path, self._beside(file, columns)):
                 yield Batch(file, records, done)
                 done += len(records)
+
+    def _own(self, columns: Columns) -> Columns:
+        """The columns that come from no folder."""
+        return {name: column for name, column in columns.items() if name not in self._partitions.kinds}
+
+    def _beside(self, file: SourceFile, columns: Columns) -> Mapping[str, tf.train.Feature]:
+        """What the rows of a table have from its folders, and without a value what others have from theirs."""
+        nothing = {name: tf.train.Feature() for name in self._partitions.kinds.keys() - columns.keys()}
+        return {**nothing, **self._partitions.features(file)}
 
     def _tfrecord_file(self, file: SourceFile, seen: Seen) -> Iterator[Batch]:
         sequences = self.spec.payload == "sequence_example"
         kind = tf.train.SequenceExample if sequences else tf.train.Example
-        done = 0
+        beside, done = self._partitions.features(file), 0
         for records in read_batches(file.path):
             messages = [_parsed(kind, record, file.path, number) for number, record in enumerate(records, done + 1)]
+            for message, (name, feature) in product(messages, beside.items()):
+                (message.context if sequences else message.features).feature[name].CopyFrom(feature)
             seen.lists = seen.lists or (sequences and any(m.feature_lists.feature_list for m in messages))
             yield Batch(file, [m.SerializeToString(deterministic=True) for m in messages], done, sequences)
             done += len(records)
