@@ -248,3 +248,35 @@ def test_csv_files_without_a_header_and_blank_parts_have_their_folders(read, tmp
     (tmp_path / "1" / "_SUCCESS").touch()
     found = read("csv", columns=["a", "b"])
     assert found == [{"a": [1], "b": [2], "country": [b"US"]}, {"a": [3], "b": [4], "country": [b"DE"]}]
+
+
+@pytest.mark.parametrize("keys", [["city"], ["n"], ["n", "city"], ["a b", "flag"]])
+def test_what_pyarrow_writes_in_folders_is_read_as_it_reads_it(read, tmp_path, keys) -> None:
+    table = pa.table(
+        {
+            "city": ["Rome", None, "b=c", "100% é", "12"],
+            "n": [1, 2, None, 4, -5],
+            "a b": ["x", "y", "z", "x:y", "x?"],
+            "flag": [True, False, None, True, True],
+            "x": [1, 2, 3, 4, 5],
+        }
+    )
+    pq.write_to_dataset(table, tmp_path / "1", partition_cols=keys)
+    (tmp_path / "1" / "_SUCCESS").touch()
+    found = [{name: (value or [None])[0] for name, value in row.items()} for row in read("parquet")]
+    assert [len(row) for row in found] == [5] * 5
+    written = {row["x"]: row for row in table.to_pylist()}
+    for row in found:
+        for name, cell in written[row["x"]].items():
+            text = {True: "true", False: "false"}.get(cell, cell) if name in keys and isinstance(cell, bool) else cell
+            assert row[name] == (text.encode() if isinstance(text, str) else text), (name, row)
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "tfrecord"])
+def test_on_beam_folders_are_the_same_columns(read, tmp_path, format_) -> None:
+    put(tmp_path / "1", format_, {f"store={store}/0": [{"x": store}] for store in range(3)})
+    if format_ == "csv":
+        (tmp_path / "1/store=1/1.csv").touch()
+    own, on_beam = (read.artifact(format_, beam=beam) for beam in (None, {"runner": "DirectRunner"}))
+    assert on_beam.digest == own.digest
+    assert [row["store"] for row in features(on_beam)] == [[0], [1], [2]]
