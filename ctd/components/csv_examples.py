@@ -5,11 +5,12 @@ A column is of the greatest kind among its cells.
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ctd.components.csv_columns import Block, block_of, examples_of, first_beyond, kind_of
@@ -17,6 +18,17 @@ from ctd.components.example_bytes import Kind
 from ctd.core.errors import BadInput
 
 _SEPARATORS = (",", ";", "\t", "|")
+# A mark at the beginning of a file says its encoding, whatever the spec says: in none is it text that anybody means.
+MARKS = {
+    codecs.BOM_UTF8: "utf-8",
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+# Excel's first line, as it is, quoted by a program that read it as a cell, or filled up to the width of the table.
+_SAYS_DELIMITER = re.compile(r'"?sep=([^\w"\r\n])\1*"?\1*', re.IGNORECASE)
+csv.field_size_limit(2**31 - 1)  # the module's own is 131,072; features hold more, as does memory
 
 
 @dataclass(frozen=True)
@@ -44,6 +56,19 @@ class Dialect:
 TFX = Dialect()
 
 
+def as_the_file_says(first_line: bytes, dialect: Dialect) -> tuple[Dialect, int]:
+    """How a file is written that begins with this line, and how many lines there are before its header.
+
+    The file may say its encoding by a byte order mark, and its delimiter by `sep=;` as Excel does.
+    """
+    marked = next((encoding for mark, encoding in MARKS.items() if first_line.startswith(mark)), dialect.encoding)
+    line = first_line.decode(marked, "ignore").removeprefix("\ufeff").rstrip("\r\n")
+    found = _SAYS_DELIMITER.fullmatch(line)
+    if found is None or found[1] in (dialect.quote, dialect.escape):
+        return replace(dialect, encoding=marked), 0
+    return replace(dialect, encoding=marked, delimiter=found[1]), 1
+
+
 @dataclass(frozen=True)
 class CsvFile:
     """One file's header and rows; rows that are blank lines are left out."""
@@ -56,25 +81,26 @@ class CsvFile:
 def parse_csv(data: bytes, path: str, dialect: Dialect = TFX) -> CsvFile:
     """Split a file into cells as TFX does: comma, double quotes, records over several lines while quotes are open.
 
-    A byte order mark is left out; TFX would make it part of the first column's name.
+    A byte order mark is left out; TFX would make it part of the first column's name. So is Excel's `sep=;`.
     Raises BadInput with path and line.
     """
+    dialect, before = as_the_file_says(data[: data.find(b"\n") + 1] or data, dialect)
     # Only \n ends a line, for TFX; the csv module takes care of a \r before it.
-    numbered = list(records_of(io.StringIO(_text(data, path, dialect), newline="\n"), path, dialect))
+    text = io.StringIO(_text(data, path, dialect), newline="\n")
+    for _ in range(before):
+        text.readline()
+    numbered = list(records_of(text, path, dialect, 1 + before))
     records, lines = [record for record, _ in numbered], [line for _, line in numbered]
     rows = parse_rows(records, lines, path, dialect)
-    header = dialect.columns or header_of(rows, path, dialect)
+    header = dialect.columns or header_of(rows, path, dialect, 1 + before)
     first = 0 if dialect.columns else 1
     wrong = next((i for i, row in enumerate(rows) if row and len(row) != len(header)), None)
     if wrong is not None:
-        raise BadInput(
-            f"{path}:{lines[wrong]}: {len(rows[wrong])} cells in {len(header)} columns",
-            hint=f"Is a {dialect.delimiter!r} not quoted, or the line cut off? Every row needs as many cells as "
-            "there are columns.",
-        )
+        said = f"{path}:{lines[wrong]}: {len(rows[wrong])} cells in {len(header)} columns"
+        raise BadInput(said, hint=_about_cells(rows[wrong], header, dialect))
     if dialect.columns and rows and tuple(rows[0]) == header:
         raise BadInput(
-            f"{path}:1: the file has a header, and `columns` names its columns again",
+            f"{path}:{lines[0]}: the file has a header, and `columns` names its columns again",
             hint="Take `columns` out of the example_gen.",
         )
     return CsvFile(path, header, [_without(dialect.nulls, row) for row in rows[first:] if row])
@@ -124,7 +150,8 @@ def kinds_of(blocks: Iterable[tuple[str, Block]], types: Mapping[str, Kind]) -> 
 
 
 def kinds_together(files: Sequence[FileKinds], types: Mapping[str, Kind]) -> Mapping[str, Kind]:
-    """The same, given what each file by itself has."""
+    """The same, given what each file by itself has; those without header were blank."""
+    files = [file for file in files if file.header]
     if not any(file.rows for file in files):
         return {}
     _check_types(files, types)
@@ -132,25 +159,35 @@ def kinds_together(files: Sequence[FileKinds], types: Mapping[str, Kind]) -> Map
     return {name: Kind(max(file.kinds[name] for file in files)) for name in files[0].kinds} | dict(types)
 
 
-def header_of(rows: Sequence[Sequence[str]], path: str, dialect: Dialect) -> tuple[str, ...]:
+def header_of(rows: Sequence[Sequence[str]], path: str, dialect: Dialect, line: int = 1) -> tuple[str, ...]:
     """The first row as names of columns. Raises BadInput if it cannot be that."""
     if not rows or not rows[0]:
         raise BadInput(
-            f"{path}:1: no header",
+            f"{path}:{line}: no header",
             hint="The first line must name the columns, or `columns` of the example_gen, if no file does.",
         )
     header = tuple(rows[0])
     other = next((mark for mark in _SEPARATORS if mark in header[0] and mark != dialect.delimiter), "")
     if other and len(header) == 1:
         raise BadInput(
-            f"{path}:1: one column, called {header[0]!r}",
+            f"{path}:{line}: one column, called {header[0]!r}",
             hint=f"Columns are told apart by {dialect.delimiter!r} here: write `delimiter: {_in_yaml(other)}` in the "
             "example_gen, if that is what the files have.",
         )
     twice = sorted({name for name in header if header.count(name) > 1})
     if twice:
-        raise BadInput(f"{path}:1: column {twice[0]!r} is there twice", hint="Give every column a name of its own.")
+        said = f"{path}:{line}: column {twice[0]!r} is there twice"
+        raise BadInput(said, hint="Give every column a name of its own.")
     return header
+
+
+def _about_cells(row: Sequence[str], header: Sequence[str], dialect: Dialect) -> str:
+    mark = repr(dialect.delimiter)
+    if len(row) == len(header) + 1 and not row[-1]:
+        return f"The row ends with a {mark}, the header does not: write the file without it, or with it in the header."
+    if len(row) == len(header) - 1 and not header[-1]:
+        return f"The header ends with a {mark}, the row does not: write the file without it, or with it in every row."
+    return f"Is a {mark} not quoted, or the line cut off? Every row needs as many cells as there are columns."
 
 
 def _in_yaml(mark: str) -> str:
@@ -164,7 +201,7 @@ def _without(nulls: frozenset[str], row: list[str]) -> list[str]:
 def _text(data: bytes, path: str, dialect: Dialect) -> str:
     if not data:
         raise BadInput(f"{path}: the file is empty", hint="A CSV file needs rows.")
-    binary = f"This is no CSV file in {dialect.encoding}. Say `encoding` in the example_gen, or decompress it first."
+    binary = f"This is no CSV file in {dialect.encoding}. Say `encoding` in the example_gen, or write the file as text."
     try:
         text = data.decode("utf-8-sig" if dialect.encoding == "utf-8" else dialect.encoding)
     except UnicodeDecodeError as error:
@@ -175,13 +212,13 @@ def _text(data: bytes, path: str, dialect: Dialect) -> str:
     return text
 
 
-def records_of(lines: Iterable[str], path: str, dialect: Dialect) -> Iterator[tuple[str, int]]:
+def records_of(lines: Iterable[str], path: str, dialect: Dialect, first: int = 1) -> Iterator[tuple[str, int]]:
     """The records, each with the line on which it begins. Raises BadInput for quotes that never close."""
     quote, escape = dialect.quote, dialect.escape
     escaped = re.compile(re.escape(escape) + ".", re.DOTALL) if escape else None
     begin, quotes = 0, 0
     open_lines: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(lines, first):
         if not open_lines:
             begin = number
         open_lines.append(line)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -14,12 +15,14 @@ from google.protobuf.message import DecodeError, Message
 
 from ctd.components.ahead import TwoPasses
 from ctd.components.avro_examples import read_avro
-from ctd.components.csv_blocks import read_blocks
+from ctd.components.compression import open_plain
+from ctd.components.csv_blocks import is_blank, read_blocks
 from ctd.components.csv_columns import Block, examples_of
 from ctd.components.csv_examples import Dialect, FileKinds, kinds_of, kinds_together
 from ctd.components.example_bytes import Kind
 from ctd.components.file_kinds import check_kind
 from ctd.components.parquet_examples import read_parquet
+from ctd.components.partition_columns import Partitions
 from ctd.components.splitting import Batch, keys_by, split_by_hash
 from ctd.components.table_examples import Columns, Rows, check_same, examples_of_rows
 from ctd.components.tfrecords import read_batches
@@ -104,12 +107,24 @@ class SpanFiles:
         return {name: Kind[type_.upper()] for name, type_ in self.spec.types.items()}
 
     @cached_property
+    def _partitions(self) -> Partitions:
+        return Partitions.of(self.files, self._types)
+
+    @cached_property
     def _dialect(self) -> Dialect:
         s = self.spec
         return Dialect(s.delimiter, s.quote, s.escape, s.encoding, s.columns, nulls=frozenset(s.nulls))
 
     def _blocks(self, file: SourceFile) -> Iterator[Block]:
-        return _watched(file, self.spec, lambda: read_blocks(file.path, self._dialect))
+        """The rows of a file; none if it is blank, as Spark leaves parts without rows, unless it is all there is."""
+
+        def read() -> Iterator[Block]:
+            if len(self.files) > 1 and is_blank(file.path, self._dialect):
+                return
+            for block in read_blocks(file.path, self._dialect):
+                yield self._partitions.beside_cells(file, block)
+
+        return _watched(file, self.spec, read)
 
     def _all_blocks(self) -> Iterator[tuple[SourceFile, Block]]:
         for number, file in enumerate(self.files, 1):
@@ -138,18 +153,30 @@ class SpanFiles:
                 seen.columns = read(content, first)[0]
         with Path(file.path).open("rb") as content:
             columns, rows = read(content, file.path)
-            check_same(columns, file.path, seen.columns, self.files[0].path)
+            check_same(self._own(columns), file.path, self._own(seen.columns), self.files[0].path)
+            self._partitions.check(file, {name: column.kind for name, column in columns.items()})
             done = 0
-            for records in examples_of_rows(columns, rows, file.path):
+            for records in examples_of_rows(columns, rows, file.path, self._beside(file, columns)):
                 yield Batch(file, records, done)
                 done += len(records)
+
+    def _own(self, columns: Columns) -> Columns:
+        """The columns that come from no folder."""
+        return {name: column for name, column in columns.items() if name not in self._partitions.kinds}
+
+    def _beside(self, file: SourceFile, columns: Columns) -> Mapping[str, tf.train.Feature]:
+        """What the rows of a table have from its folders, and without a value what others have from theirs."""
+        nothing = {name: tf.train.Feature() for name in self._partitions.kinds.keys() - columns.keys()}
+        return {**nothing, **self._partitions.features(file)}
 
     def _tfrecord_file(self, file: SourceFile, seen: Seen) -> Iterator[Batch]:
         sequences = self.spec.payload == "sequence_example"
         kind = tf.train.SequenceExample if sequences else tf.train.Example
-        done = 0
+        beside, done = self._partitions.features(file), 0
         for records in read_batches(file.path):
             messages = [_parsed(kind, record, file.path, number) for number, record in enumerate(records, done + 1)]
+            for message, (name, feature) in product(messages, beside.items()):
+                (message.context if sequences else message.features).feature[name].CopyFrom(feature)
             seen.lists = seen.lists or (sequences and any(m.feature_lists.feature_list for m in messages))
             yield Batch(file, [m.SerializeToString(deterministic=True) for m in messages], done, sequences)
             done += len(records)
@@ -175,7 +202,7 @@ def _watched(file: SourceFile, spec: ExampleGenSpec, read: Callable[[], Iterable
     """What is read of a file, which must be as it was listed, and of the spec's format."""
     check_unchanged(file)
     try:
-        with Path(file.path).open("rb") as content:
+        with open_plain(file.path) if spec.format == "csv" else Path(file.path).open("rb") as content:
             check_kind(content.read(1024), file.path, spec.format)
         yield from read()
     except OSError as error:

@@ -62,12 +62,25 @@ def check_same(columns: Columns, path: str, first: Columns, first_path: str) -> 
         )
 
 
-def examples_of_rows(columns: Columns, rows: Rows, path: str) -> Iterator[list[bytes]]:
-    """One canonically serialized tf.Example per row, batch by batch. Raises BadInput for what no feature can hold."""
+def examples_of_rows(
+    columns: Columns, rows: Rows, path: str, beside: Mapping[str, tf.train.Feature] | None = None
+) -> Iterator[list[bytes]]:
+    """One canonically serialized tf.Example per row, batch by batch. Raises BadInput for what no feature can hold.
+
+    Every row has the features `beside`, whatever its file says of them.
+    """
     done = 0
+    same = {name: _serialized(name, feature) for name, feature in (beside or {}).items()}
+    own = {name: column for name, column in columns.items() if name not in same}
     for batch in rows:
-        yield examples({name: _cells(column, batch[name], path, done) for name, column in columns.items()})
-        done += len(next(iter(batch.values()), ()))
+        count = len(next(iter(batch.values()), ()))
+        cells = {name: _cells(column, batch[name], path, done) for name, column in own.items()}
+        yield examples(cells | {name: pa.repeat(feature, count) for name, feature in same.items()})
+        done += count
+
+
+def _serialized(name: str, feature: tf.train.Feature) -> Any:
+    return pa.scalar(tf.train.Features(feature={name: feature}).SerializeToString(), pa.binary())
 
 
 def _cells(column: Column, values: Values, path: str, done: int) -> Cells:

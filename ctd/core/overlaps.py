@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from ctd.core.spans import Component, PatternError, SpanPattern, component, parts
 
 _FILES = component("*")
+_PARTITION = component("?*=*")
+_MOST_PARTITIONS = 8  # levels of Hive's folders below a span that are tried
 _ANY, _DIGIT = "any", "digit"
 
 
@@ -41,11 +43,12 @@ def reaches_into(pattern: SpanPattern, folder: str) -> bool:
 
 
 def _files(pattern: SpanPattern) -> Iterator[tuple[Component, ...]]:
-    """The levels of the paths of its files. A span without further levels is a file, or the files in a folder."""
+    """The levels of the paths of its files. A span without further levels is a file, or a folder and Hive's in it."""
     levels = (*(component(name) for name in pattern.base.split("/") if name), *pattern.components)
     yield levels
     if pattern.root == len(pattern.components) - 1:
-        yield (*levels, _FILES)
+        for deep in range(_MOST_PARTITIONS + 1):
+            yield (*levels, *[_PARTITION] * deep, _FILES)
 
 
 def _shared_names(mine: Sequence[Component], theirs: Sequence[Component]) -> list[str] | None:

@@ -260,7 +260,8 @@ def component(name: str) -> Component:
             raise PatternError(
                 f"{name!r}: nothing says where {{{token}}} ends", "Put a character between the tokens, or give widths."
             )
-        digits = f"(?P<{token}>[0-9]{{{width}}})" if width else f"(?P<{token}>[0-9]+)"
+        many = f"{{{width}}}" if width else "{1,2}" if token in _DATE else "+"
+        digits = f"(?P<{token}>[0-9]{many})"
         if any(glob in ("*", "?") for glob in around):
             digits = f"(?<![0-9]){digits}(?![0-9])"
         exact, loose, tokens = exact + digits, loose + "[^/]*", [*tokens, token]
@@ -270,14 +271,17 @@ def component(name: str) -> Component:
 
 
 def parts(name: str) -> Iterator[tuple[str | None, str, int]]:
-    """Literal text, globs, and tokens with their widths (0: as many digits as there are)."""
+    """Literal text, globs, and tokens with their widths; 0: as many digits as there are, 1 or 2 of a part of a date."""
     at = 0
     for found in _TOKEN.finditer(name):
         if found.start() > at:
             yield name[at : found.start()], "", 0
         at = found.end()
         token, width, glob = found.groups()
-        yield (glob, "", 0) if glob else (None, token, _width(found[0], token, width))
+        digits = 0 if glob else _width(found[0], token, width)
+        # Hive and Spark write the numbers that columns hold, `month=3`.
+        bare = digits == 2 and token in _DATE and name[: found.start()].endswith("=") and at == len(name)
+        yield (glob, "", 0) if glob else (None, token, 0 if bare else digits)
     if at < len(name):
         yield name[at:], "", 0
 

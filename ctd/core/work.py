@@ -14,7 +14,8 @@ from ctd.core.executions import Failure, Outcome, State
 class SourceFile:
     """One file of a span: where it is and what it was when it was looked at.
 
-    `sha256` is what a manifest says of it, `split` where it belongs if the data is split already.
+    `sha256` is what a manifest says of it, `split` where it belongs if the data is split already, `partition` the
+    names of Hive's folders that it lies in below its span (`ctd.core.partitions`).
     """
 
     path: str
@@ -22,6 +23,7 @@ class SourceFile:
     mtime_ns: int
     sha256: str = ""
     split: str = ""
+    partition: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,9 @@ class Request:
                 **said,
                 "outputs": {key: ArtifactType(type_) for key, type_ in said["outputs"].items()},
                 "inputs": _artifacts(said["inputs"]),
-                "files": tuple(SourceFile(**f) for f in said["files"]),
+                "files": tuple(
+                    SourceFile(**{**file, "partition": tuple(file.get("partition", ()))}) for file in said["files"]
+                ),
             }
         )
 

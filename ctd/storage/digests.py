@@ -119,7 +119,7 @@ class FileDigests:
 
 
 def span_digest(files: Sequence[SourceFile], digests: FileDigests) -> str:
-    """The identity of a span: its files' names, contents and splits. Raises as `FileDigests.listed` does."""
+    """The identity of a span: names, contents, splits and partitions of files. Raises as `FileDigests.listed` does."""
     return _of_span([(file, digests.listed(file)) for file in files])
 
 
@@ -171,8 +171,8 @@ def _keep(known: dict[K, V], key: K, value: V) -> None:
 
 
 def _of_span(digests: Sequence[tuple[SourceFile, str]]) -> str:
-    # The same file in another split is another span.
-    return _of_files([(file.path, digest, *filter(None, (file.split,))) for file, digest in digests])
+    # The same file in another split is another span, and so it is in another partition, if it is one of the examples.
+    return _of_files([(file.path, digest, *filter(None, (file.split,)), *file.partition) for file, digest in digests])
 
 
 def _of_files(facts: Sequence[tuple[str, ...]]) -> str:

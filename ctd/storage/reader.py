@@ -1,12 +1,13 @@
-"""Looking inside spans: at every name and every file."""
+"""Looking inside spans: at every name and every file, in Hive's folders too."""
 
 from __future__ import annotations
 
 import os
 import stat
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from ctd.core.completeness import CompleteRule, Manifest, Marker, Renamed
+from ctd.core.partitions import is_partition, partition_of
 from ctd.core.spans import Component, hidden, unfinished
 from ctd.storage.contents import Contents, Trace, trace_of, trouble
 from ctd.storage.manifests import FoundManifest, hold_against, read_manifest
@@ -68,12 +69,21 @@ class ContentsReader:
         self._by_name = isinstance(rule, Renamed)
 
     def folder(self, path: str) -> Reading:
-        """A span that is a folder: the files directly in it, or those that the rest of the pattern chooses."""
+        """A span that is a folder: the files in it, or those that the rest of the pattern chooses.
+
+        Below, Hive's folders are looked into, `country=US`, and no others unless the pattern names them.
+        """
         # The marker first: what was written before it is then surely seen.
         marks = self._marks([f"{path}/{self._marker}"])
         reading = Reading(Contents(markers=marks.count))
         self._collect(path, self._inside, reading)
-        return reading.settle(marks.manifests, set(reading.folders), all_listed=not self._inside)
+        reading.settle(marks.manifests, set(reading.folders), all_listed=not self._inside)
+        if marks.manifests or len(reading.folders) > 1:  # or all files lie in the folder itself
+            files = reading.contents.files
+            reading.contents.files = [
+                replace(file, partition=partition_of(file.path, path, self._inside)) for file in files
+            ]
+        return reading
 
     def files(self, paths: list[str]) -> Reading:
         """A span that is one file, or the files of one name pattern."""
@@ -85,7 +95,9 @@ class ContentsReader:
             reading.loose += _links([path + self._marker for path in paths])
         return reading.settle(marks.manifests, {os.path.dirname(path) for path in paths})
 
-    def _collect(self, folder: str, inside: tuple[Component, ...], reading: Reading) -> None:
+    def _collect(
+        self, folder: str, inside: tuple[Component, ...], reading: Reading, above: tuple[tuple[int, int], ...] = ()
+    ) -> None:
         try:
             trace = trace_of(folder, os.stat(folder))
             with os.scandir(folder) as found:
@@ -93,12 +105,25 @@ class ContentsReader:
         except OSError as error:
             reading.contents.faults.append(trouble(folder, error))
             return
-        names = []
-        for entry in entries:
-            is_folder = _is_folder(entry)
-            names.append((entry.name, is_folder))
-            self._enter(entry, inside, reading, is_folder=is_folder)
-        reading.folders[folder] = trace, frozenset(names)
+        here = trace[4], trace[5]
+        if here in above:
+            reading.contents.faults.append(f"{folder} leads back to a folder above it")
+            return
+        kinds = [_is_folder(entry) for entry in entries]
+        reading.folders[folder] = trace, frozenset(zip([entry.name for entry in entries], kinds, strict=True))
+        for entry, is_folder in zip(entries, kinds, strict=True):
+            if is_folder and (deeper := self._below(entry.name, inside)) is not None:
+                self._collect(entry.path, deeper, reading, (*above, here))
+            else:
+                self._enter(entry, inside, reading, is_folder=is_folder)
+
+    def _below(self, folder: str, inside: tuple[Component, ...]) -> tuple[Component, ...] | None:
+        """What chooses files in a folder of a span; None if it is not looked into."""
+        if not inside:
+            return () if is_partition(folder) else None
+        if inside[0].match(folder) is None or (inside[0].passes_over(folder) and not is_partition(folder)):
+            return None
+        return inside[1:]
 
     def _enter(
         self, entry: os.DirEntry[str], inside: tuple[Component, ...], reading: Reading, *, is_folder: bool
@@ -108,15 +133,13 @@ class ContentsReader:
             reading.contents.unfinished.append(name)
         if name == self._marker:
             reading.loose += _links([path])
+        elif is_folder:
+            return
         elif not inside:
-            # Beside a marker, what is hidden is of no interest.
-            if not is_folder and not (self._marker and hidden(name)):
+            if not (self._marker and hidden(name)):  # beside a marker, what is hidden is of no interest
                 self._stat(path, name, reading, link=entry.is_symlink())
-        elif inside[0].match(name) is not None:
-            if is_folder:
-                self._collect(path, inside[1:], reading)
-            elif len(inside) == 1:
-                self._stat(path, name, reading, link=entry.is_symlink())
+        elif len(inside) == 1 and inside[0].match(name) is not None:
+            self._stat(path, name, reading, link=entry.is_symlink())
 
     def _stat(self, path: str, name: str, reading: Reading, *, link: bool) -> None:
         try:

@@ -100,6 +100,17 @@ def test_a_span_is_names_and_contents_wherever_it_lies(tmp_path: Path) -> None:
     assert digests.known([listed(f) for f in same]) == digest(*same)
 
 
+def test_what_moves_to_another_partition_is_another_span_and_others_keep_their_digests(tmp_path: Path) -> None:
+    digests = FileDigests(ManualClock(LONG_AFTER))
+    plain = listed(put(tmp_path / "1/a.csv", "A"))
+    folders = [("country=US",), ("country=DE",), ("country=US", "day=3"), ()]
+    found = [span_digest([replace(plain, partition=folder)], digests) for folder in folders]
+    assert len(set(found)) == 4
+    # As it was before there were partitions: examples of then are not made again.
+    assert found[3] == "44697e15e9892ab2e051665e9cba9e80372e564d4a8fa076e94604e088c8f3a3"
+    assert digests.known([replace(plain, partition=("country=US",))]) == found[0]
+
+
 def test_a_folder_is_the_names_and_contents_below_it(tmp_path: Path) -> None:
     put(tmp_path / "m/saved_model.pb", "pb")
     put(tmp_path / "m/variables/v-1", "1234")

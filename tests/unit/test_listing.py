@@ -61,6 +61,63 @@ def test_data_files_are_visible_regular_files_directly_inside_in_order(tmp_path:
     assert span.files[0].mtime_ns == (tmp_path / "1/a.csv").stat().st_mtime_ns
 
 
+def test_folders_that_name_a_column_are_looked_into_and_others_are_not(tmp_path: Path) -> None:
+    read = ("country=US/a", "country=US/day=3/b", "_rank=1/c", "d")
+    for name in (*read, "inner/e", "country=US/inner/f", ".x=1/g", "day=3.tmp/h", "_temporary/x=1/i", "country=US/_j"):
+        put(tmp_path / "1" / name)
+    put(tmp_path / "1/_SUCCESS")
+    span = only(lister(tmp_path / "{SPAN}").scan().spans)
+    assert {file.path.removeprefix(f"{tmp_path}/1/"): file.partition for file in span.files} == {
+        "country=US/a": ("country=US",),
+        "country=US/day=3/b": ("country=US", "day=3"),
+        "_rank=1/c": ("_rank=1",),
+        "d": (),
+    }
+
+
+@pytest.mark.parametrize("pattern", ["{SPAN}", "{SPAN}/*"])
+def test_what_comes_and_changes_in_a_partition_is_noticed(tmp_path: Path, pattern: str) -> None:
+    put(tmp_path / "1/country=US/a")
+    put(tmp_path / "1/_SUCCESS")
+    look = lister(tmp_path / pattern)
+    seen = [only(look.scan().spans)]
+    put(tmp_path / "1/country=US/a", "changed")
+    seen.append(only(look.scan().spans))
+    put(tmp_path / "1/country=DE/b")
+    seen.append(only(look.scan().spans))
+    (tmp_path / "1/country=DE").rename(tmp_path / "1/country=FR")
+    seen.append(only(look.scan().spans))
+    assert only(look.scan().spans) is seen[-1]
+    assert len({span.files for span in seen}) == 4
+    assert [file.partition for file in seen[-1].files] == [("country=FR",), ("country=US",)]
+
+
+def test_a_partition_that_leads_back_to_its_span_is_a_reason(tmp_path: Path) -> None:
+    put(tmp_path / "1/country=US/a")
+    put(tmp_path / "1/_SUCCESS")
+    (tmp_path / "1/country=DE").symlink_to(tmp_path / "1")
+    span = only(lister(tmp_path / "{SPAN}").scan().spans)
+    assert (span.complete, span.because) == (False, f"{tmp_path}/1/country=DE leads back to a folder above it")
+
+
+def test_files_of_partitions_that_a_manifest_lists_have_their_columns(tmp_path: Path) -> None:
+    put(tmp_path / "1/country=US/a.csv", "12")
+    put(tmp_path / "1/country=DE/b.csv")
+    manifest(tmp_path / "1", **{"country=US/a": 2})
+    span = only(lister(tmp_path / "{SPAN}", Manifest("MANIFEST.json")).scan().spans)
+    assert [file.partition for file in span.files] == [("country=US",)]
+    assert span.because == "manifest MANIFEST.json; 1 file, 2 B; ignored, as it is not listed: b.csv"
+
+
+def test_folders_of_bookkeeping_are_not_what_a_star_means(tmp_path: Path) -> None:
+    for name in ("x/a", "_delta_log/b", ".git/c", "_temporary/d"):
+        put(tmp_path / "1" / name)
+    put(tmp_path / "1/_SUCCESS")
+    assert names(only(lister(tmp_path / "{SPAN}/*/*").scan().spans)) == ["a"]
+    put(tmp_path / "1/_x/a")
+    assert names(only(lister(tmp_path / "{SPAN}/_x/*").scan().spans)) == ["a"]
+
+
 def test_all_versions_are_given_in_order(tmp_path: Path) -> None:
     for path in ("2/v1", "2/v10", "2/v2", "10/v1"):
         put(tmp_path / path / "_SUCCESS")

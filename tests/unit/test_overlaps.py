@@ -25,6 +25,9 @@ from ctd.specs.problems import SpecProblems
         ("/data/*/{SPAN}", "/data/clicks/{SPAN}", "/data/clicks/1"),
         ("/data/{SPAN}", "/data/2024", "/data/2024"),
         ("/data/{YYYY}/{MM}/{DD}", "/data/{SPAN}/11/11", "/data/1111/11/11"),
+        ("/data/{SPAN}", "/data/{SPAN}/country=US/*.csv", "/data/1/country=US/x.csv"),
+        ("/data/{SPAN}", "/data/{SPAN}/country=*/day=3", "/data/1/country=x/day=3"),
+        ("/data/year={YYYY}/month={MM}", "/data/year={SPAN}/month=2", "/data/year=1111/month=2"),
     ],
 )
 def test_an_overlap_is_proven_by_a_path_that_both_would_read(one: str, other: str, path: str) -> None:
@@ -40,6 +43,7 @@ def test_an_overlap_is_proven_by_a_path_that_both_would_read(one: str, other: st
         ("/data/{SPAN}/trips/*.csv", "/data/{SPAN}/weather/*.csv"),
         ("/data/{SPAN}/*.csv", "/data/{SPAN}/*.parquet"),
         ("/data/{SPAN}", "/data/{SPAN}/trips/*.csv"),
+        ("/data/{SPAN}/country=US", "/data/{SPAN}/country=DE"),
         ("/data/{YYYY}-{MM}-{DD}", "/data/{SPAN}"),
         ("/data/{YYYY}{MM}{DD}", "/data/{SPAN:4}0230"),
         ("/data/day{SPAN}", "/data/night{SPAN}"),

@@ -50,6 +50,15 @@ def read(pattern: str, path: str) -> Span | None:
         pytest.param("/d/?{SPAN}", "/d/42", None, id="a question mark takes no digit of the token"),
         pytest.param("/d/a[b]^{SPAN}$|.csv", "/d/a[b]^1$|.csv", Span(1), id="other characters stand for themselves"),
         pytest.param("/d/{SPAN}.csv", "/d/1xcsv", None, id="a point is a point"),
+        pytest.param(
+            "/d/year={YYYY}/month={MM}/day={DD}", "/d/year=2024/month=2/day=29", Span(19782), id="Hive's days"
+        ),
+        pytest.param("/d/year={YYYY}/month={MM}/day={DD}", "/d/year=2024/month=02/day=29", Span(19782), id="padded"),
+        pytest.param("/d/year={YYYY}/month={MM}", "/d/year=1970/month=2", Span(1), id="Hive's months"),
+        pytest.param("/d/dt={YYYY}-{MM}-{DD}/hour={HH}", "/d/dt=1970-01-02/hour=7", Span(31), id="Hive's hours"),
+        pytest.param("/d/dt={YYYY}-{MM}-{DD}", "/d/dt=1970-1-2", None, id="two digits within a name"),
+        pytest.param("/d/{YYYY}/{MM}", "/d/1970/2", None, id="two digits without Hive's column"),
+        pytest.param("/d/year={YYYY}/month={MM}", "/d/year=1970/month=002", None, id="no three digits"),
         pytest.param("/d/trips", "/d/trips", Span(0), id="no token is span 0"),
         pytest.param("/d/trips.csv", "/d/trips.csv", Span(0), id="one file is span 0"),
     ],
@@ -141,6 +150,7 @@ def test_a_number_that_metadata_cannot_hold_is_refused() -> None:
         ("{YYYY}-{MM}-{DD}", "2024-1-2", True),
         ("{SPAN:3}.csv", "07.csv", True),
         ("{SPAN:3}.csv", "readme.txt", False),
+        ("{SPAN}", "year=2024", True),
     ],
 )
 def test_a_stray_looks_like_a_span_but_is_not(component: str, name: str, stray: bool) -> None:
