@@ -1,0 +1,151 @@
+"""Opening Parquet files of any writer: what stands in the way is often a note in the footer, not the data.
+
+Writers of Arrow leave their own schema in the footer, with types that this Arrow may not know (string views), or cannot
+make of the data (lists of a fixed size with a null among them). Parquet's own schema is enough to read them. Half
+floats are a logical type that Arrow came to know late; their bytes are plain. In these cases Arrow is given a copy of
+the footer without such notes.
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from ctd.components.arrow_schemas import beyond_parquet
+from ctd.components.parquet_logical_types import FLOAT16, GEOMETRIES, LateType, late_types, without
+from ctd.core.errors import BadInput
+
+_MAGIC = b"PAR1"
+_ARROWS = b"ARROW:schema"
+_UNREADABLE = (struct.error, ValueError, LookupError, TypeError, MemoryError)  # of notes that are none
+_UNIT = "s"  # INT96 as nanoseconds, Arrow's default, would end in 2262
+# What Arrow decodes, by Parquet's physical types. Only looked at where reading has failed.
+_DICTIONARIES = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
+_DECODED: Mapping[str, set[str]] = {
+    "INT32": {"DELTA_BINARY_PACKED"},
+    "INT64": {"DELTA_BINARY_PACKED"},
+    "BYTE_ARRAY": {"DELTA_BYTE_ARRAY"},
+}
+_CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4", "LZ4_RAW"}
+
+
+@dataclass(frozen=True)
+class ParquetFile:
+    """A file as it is read, and what of its columns has to be known beside the types that are read."""
+
+    file: pq.ParquetFile
+    schema: pa.Schema
+    written: pa.Schema  # as the writer has it, as far as Arrow can tell
+    halves: frozenset[str] = frozenset()  # columns of two bytes each, which are half floats
+    refused: Mapping[str, str] = field(default_factory=dict)  # columns whose type Parquet has no word for
+
+    @cached_property
+    def leaves(self) -> Mapping[str, Any]:
+        """Of each column that is no struct or map, how Parquet has it."""
+        columns = _columns(self.schema)
+        return {name: self.file.schema.column(leaf) for leaf, name in enumerate(columns)}
+
+
+def open_parquet(content: IO[bytes]) -> ParquetFile:
+    """Open a file. Raises what Arrow raises if there is no way to read it."""
+    try:
+        file = pq.ParquetFile(content, coerce_int96_timestamp_unit=_UNIT)
+        written = file.schema_arrow
+    except (pa.ArrowException, OSError):
+        try:
+            return _with_fewer_notes(content, None)
+        except _UNREADABLE:  # ArrowInvalid is a ValueError
+            pass
+        raise
+    if any(map(pa.types.is_fixed_size_list, written.types)):
+        return _with_fewer_notes(content, written)
+    return ParquetFile(file, written, written)
+
+
+def unreadable(file: ParquetFile, path: str, error: Exception) -> BadInput:
+    """Why rows of an opened file cannot be read: what Arrow cannot decode, or damage."""
+    for leaf, name, what, hint in _undecoded(file.file.metadata):
+        if _fails(file.file, leaf):
+            return BadInput(f"{path}: column {name} {what}", hint=hint)
+    return damaged(path, error)
+
+
+def damaged(path: str, error: Exception) -> BadInput:
+    said = str(error).strip().splitlines() or [type(error).__name__]
+    hint = "Write the file again, and its marker last, when it is whole."
+    return BadInput(f"{path}: damaged Parquet: {said[0]}", hint=hint)
+
+
+def _with_fewer_notes(content: IO[bytes], written: pa.Schema | None) -> ParquetFile:
+    footer = _footer(content)
+    late = list(late_types(footer))
+    footer = without(footer, late).replace(_ARROWS, _ARROWS.lower())
+    metadata = pq.read_metadata(io.BytesIO(_MAGIC + footer + struct.pack("<I", len(footer)) + _MAGIC))
+    file = pq.ParquetFile(content, metadata=metadata, coerce_int96_timestamp_unit=_UNIT)
+    schema = file.schema_arrow
+    columns = list(_columns(schema))
+    halves = frozenset(columns[one.leaf] for one in late if one.number == FLOAT16)
+    refused = {columns[one.leaf]: f"logical type {one.number}" for one in late if _is_unknown(one)}
+    said = (metadata.metadata or {}).get(_ARROWS.lower())
+    if written is None and said is not None:
+        refused.update(beyond_parquet(said))
+    return ParquetFile(file, schema, written or schema, halves, refused)
+
+
+def _is_unknown(late: LateType) -> bool:
+    return late.leaf >= 0 and late.number not in (FLOAT16, *GEOMETRIES)
+
+
+def _footer(content: IO[bytes]) -> bytes:
+    end = content.seek(0, io.SEEK_END)
+    content.seek(end - 8)
+    (size,) = struct.unpack("<I", content.read(4))
+    content.seek(end - 8 - size)
+    return content.read(size)
+
+
+def _columns(schema: pa.Schema) -> Iterator[str]:
+    """The column that each of Parquet's leaves is of."""
+    for one in schema:
+        yield from [one.name] * _leaves(one.type)
+
+
+def _leaves(type_: Any) -> int:
+    if pa.types.is_struct(type_):
+        return sum(_leaves(type_[index].type) for index in range(type_.num_fields))
+    if pa.types.is_map(type_):
+        return _leaves(type_.key_type) + _leaves(type_.item_type)
+    nested = pa.types.is_list(type_) or pa.types.is_large_list(type_) or pa.types.is_fixed_size_list(type_)
+    return _leaves(type_.value_type) if nested else 1
+
+
+def _undecoded(metadata: Any) -> Iterator[tuple[int, str, str, str]]:
+    """Leaf, name, what is the matter and what to do, of what this Arrow is not known to decode."""
+    for group in range(metadata.num_row_groups):
+        for leaf in range(metadata.num_columns):
+            chunk = metadata.row_group(group).column(leaf)
+            known = _DICTIONARIES | _DECODED.get(chunk.physical_type, set())
+            name = chunk.path_in_schema
+            if unknown := sorted(set(chunk.encodings) - known):
+                what = f"is encoded as {', '.join(unknown)}, which Arrow {pa.__version__} cannot decode"
+                hint = "Write it as PLAIN or with a dictionary: data pages of version 1.0, in most writers."
+                yield leaf, name, what, hint
+            if chunk.compression not in _CODECS:
+                what = f"is compressed with {chunk.compression}, which Arrow {pa.__version__} cannot read"
+                yield leaf, name, what, "Write it with snappy, gzip, zstd, brotli or without compression."
+
+
+def _fails(file: pq.ParquetFile, leaf: int) -> bool:
+    try:
+        for _ in file.iter_batches(columns=[file.schema.column(leaf).path]):
+            pass
+    except (pa.ArrowException, OSError):
+        return True
+    return False
