@@ -46,27 +46,28 @@ def read_parquet(
 
 def _features(file: ParquetFile, path: str, given: Given, notes: Notes) -> list[str]:
     """The columns that are features: an index of pandas is none, unless the spec names it."""
-    index = [name for name in file.schema.names if _is_index(name, file.file.schema_arrow.metadata or {})]
+    index = _index(file)
     left = [name for name in index if name not in given]
     for name in left:
-        notes.add(f"index {name}", f"column {name} is an index of pandas and no feature, unless `types` names it")
+        notes.add(f"index {name}", f"column {name} is the index of a pandas DataFrame and no feature; name it in `types` to keep it")
     names = [name for name in file.schema.names if name not in left]
     if left and not names:
         raise BadInput(
-            f"{path}: no column but the index of pandas, {', '.join(left)}",
+            f"{path}: the only columns are the index of a pandas DataFrame: {', '.join(left)}",
             hint="Write columns (`reset_index()` makes some of the index), or name it in `types` of the example_gen.",
         )
     return names
 
 
-def _is_index(name: str, metadata: Mapping[bytes, bytes]) -> bool:
-    if _UNNAMED_INDEX.fullmatch(name):
-        return True
+def _index(file: ParquetFile) -> list[str]:
+    """The columns that are an index of pandas, by what it notes in the footer, or by their names."""
     try:
-        said = json.loads(metadata[b"pandas"])["index_columns"]
+        said = json.loads((file.written.metadata or {})[b"pandas"])["index_columns"]
     except (LookupError, ValueError, TypeError):
-        return False
-    return isinstance(said, list) and name in said
+        said = []
+    # A range is described and no column.
+    noted = {name for name in said if isinstance(name, str)} if isinstance(said, list) else set()
+    return [name for name in file.schema.names if name in noted or _UNNAMED_INDEX.fullmatch(name)]
 
 
 def _batches(file: ParquetFile, columns: Columns, path: str, notes: Notes) -> Iterator[Mapping[str, Values]]:

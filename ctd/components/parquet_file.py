@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctd.components.arrow_schemas import beyond_parquet
-from ctd.components.parquet_logical_types import FLOAT16, GEOMETRIES, LateType, late_types, without
+from ctd.components.parquet_footer import FLOAT16, GEOMETRIES, LateType, is_encrypted, late_types, without
 from ctd.core.errors import BadInput
 
 _MAGIC = b"PAR1"
 _ARROWS = b"ARROW:schema"
-_UNREADABLE = (struct.error, ValueError, LookupError, TypeError, MemoryError)  # of notes that are none
+_UNREADABLE = (struct.error, ValueError, LookupError, TypeError, MemoryError, RecursionError)  # of notes that are none
 _UNIT = "s"  # INT96 as nanoseconds, Arrow's default, would end in 2262
 # What Arrow decodes, by Parquet's physical types. Only looked at where reading has failed.
 _DICTIONARIES = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
@@ -40,6 +40,7 @@ _CODECS = {"UNCOMPRESSED", "SNAPPY", "GZIP", "BROTLI", "ZSTD", "LZ4", "LZ4_RAW"}
 class ParquetFile:
     """A file as it is read, and what of its columns has to be known beside the types that are read."""
 
+    content: IO[bytes]
     file: pq.ParquetFile
     schema: pa.Schema
     written: pa.Schema  # as the writer has it, as far as Arrow can tell
@@ -66,11 +67,14 @@ def open_parquet(content: IO[bytes]) -> ParquetFile:
         raise
     if any(map(pa.types.is_fixed_size_list, written.types)):
         return _with_fewer_notes(content, written)
-    return ParquetFile(file, written, written)
+    return ParquetFile(content, file, written, written)
 
 
 def unreadable(file: ParquetFile, path: str, error: Exception) -> BadInput:
-    """Why rows of an opened file cannot be read: what Arrow cannot decode, or damage."""
+    """Why rows of an opened file cannot be read: a key is missing, Arrow cannot decode them, or damage."""
+    if is_encrypted(_footer(file.content)):  # of such columns Arrow must not even be asked how they are encoded
+        hint = "Write the file without encryption: ctd has no keys."
+        return BadInput(f"{path}: columns of this Parquet file are encrypted", hint=hint)
     for leaf, name, what, hint in _undecoded(file.file.metadata):
         if _fails(file.file, leaf):
             return BadInput(f"{path}: column {name} {what}", hint=hint)
@@ -96,7 +100,7 @@ def _with_fewer_notes(content: IO[bytes], written: pa.Schema | None) -> ParquetF
     said = (metadata.metadata or {}).get(_ARROWS.lower())
     if written is None and said is not None:
         refused.update(beyond_parquet(said))
-    return ParquetFile(file, schema, written or schema, halves, refused)
+    return ParquetFile(content, file, schema, written or schema, halves, refused)
 
 
 def _is_unknown(late: LateType) -> bool:

@@ -1,4 +1,7 @@
-"""Logical types in a Parquet footer that Arrow came to know late, found in Thrift's compact protocol."""
+"""What a Parquet footer says that Arrow does not tell, found in Thrift's compact protocol.
+
+These are logical types that Arrow came to know late, and whether anything is encrypted.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,8 @@ GEOMETRIES = (17, 18)  # plain bytes: well-known binary
 _LAST_KNOWN = 14
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12  # Thrift's types
-_SCHEMA, _CHILDREN, _LOGICAL_TYPE = 2, 5, 10  # fields of the file's metadata, and of an element of its schema
+_SCHEMA, _ENCRYPTION = 2, 8  # fields of the file's metadata
+_CHILDREN, _LOGICAL_TYPE = 5, 10  # fields of an element of its schema
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,16 @@ def late_types(footer: bytes) -> Iterator[LateType]:
             yield from _in_schema(thrift)
             return
         thrift.skip(type_)
+
+
+def is_encrypted(footer: bytes) -> bool:
+    """Whether some columns are. Raises IndexError or ValueError for what is no footer."""
+    thrift = _Thrift(footer)
+    for number, type_ in thrift.fields():
+        if number == _ENCRYPTION:
+            return True
+        thrift.skip(type_)
+    return False
 
 
 def without(footer: bytes, types: list[LateType]) -> bytes:
