@@ -165,7 +165,10 @@ def _whole(value: bytes) -> int:
 
 
 def _big_decimal(value: bytes) -> Decimal:
-    said: Any = fastavro.schemaless_reader(io.BytesIO(value), _BIG_DECIMAL, None)
+    try:
+        said: Any = fastavro.schemaless_reader(io.BytesIO(value), _BIG_DECIMAL, None)
+    except EOFError as error:
+        raise ValueError("it is cut off") from error
     return Decimal(_whole(said["unscaled"])).scaleb(-said["scale"], _EXACTLY)
 
 

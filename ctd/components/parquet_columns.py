@@ -27,6 +27,8 @@ def column_of(name: str, file: ParquetFile, path: str) -> Column:
         unsupported(path, name, file.refused.get(name) or ("interval" if leaf else said))
     if name in file.halves:
         return Column(name, said, Kind.FLOAT, float, Meaning.NUMBER, many, _size(name, file), single=True)
+    if name in file.int96:
+        return Column(name, said, Kind.INT, int, Meaning.ANY_TIMESTAMP, many, _size(name, file))
     found = _found(inside, leaf)
     if found is None:
         unsupported(path, name, said)
@@ -66,7 +68,7 @@ def _found(type_: Any, leaf: Any) -> _Found | None:
 
 
 def _moment(type_: Any, leaf: Any) -> Meaning:
-    """Whether timestamps are in UTC: INT96 and what writers of old called timestamps do not say."""
+    """Whether timestamps are in UTC: what writers of old called timestamps does not say."""
     if type_.tz:
         return Meaning.TIMESTAMP
     logical = leaf.logical_type
@@ -100,9 +102,11 @@ def _said(name: str, file: ParquetFile) -> str:
     leaf = file.leaves.get(name)
     if name in file.halves:
         return said.replace("fixed_size_binary[2]", "halffloat")
+    if name in file.int96:
+        return said.replace("fixed_size_binary[12]", "timestamp[ns]") + " (INT96)"
     if leaf is not None and leaf.logical_type.type == "UUID":
         return said.replace("fixed_size_binary[16]", "uuid")
-    return f"{said} (INT96)" if leaf is not None and leaf.physical_type == "INT96" else said
+    return said
 
 
 def _size(name: str, file: ParquetFile) -> int:

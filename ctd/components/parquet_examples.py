@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
 import numpy as np
@@ -17,12 +17,15 @@ from ctd.components.example_bytes import Kind
 from ctd.components.given_types import AS_THEY_ARE, Given
 from ctd.components.parquet_columns import column_of, is_list
 from ctd.components.parquet_file import ParquetFile, damaged, open_parquet, unreadable
-from ctd.components.table_columns import Column, Columns, Meaning, Notes
+from ctd.components.table_columns import Column, Columns, Notes
 from ctd.components.table_examples import Rows, Values
 from ctd.core.errors import BadInput
 
 _ROWS = 10_000  # at once, unless they are
 _BYTES = 32 << 20  # more than this
+_INT96 = np.dtype([("nanoseconds", "<i8"), ("day", "<i4")])
+_JULIAN_1970 = 2_440_588
+_SECONDS_PER_DAY, _PER_SECOND = 86_400, 10**9
 _UNNAMED_INDEX = re.compile(r"__index_level_\d+__")  # of pandas
 
 
@@ -49,7 +52,10 @@ def _features(file: ParquetFile, path: str, given: Given, notes: Notes) -> list[
     index = _index(file)
     left = [name for name in index if name not in given]
     for name in left:
-        notes.add(f"index {name}", f"column {name} is the index of a pandas DataFrame and no feature; name it in `types` to keep it")
+        notes.add(
+            f"index {name}",
+            f"column {name} is the index of a pandas DataFrame and no feature; name it in `types` to keep it",
+        )
     names = [name for name in file.schema.names if name not in left]
     if left and not names:
         raise BadInput(
@@ -73,7 +79,7 @@ def _index(file: ParquetFile) -> list[str]:
 def _batches(file: ParquetFile, columns: Columns, path: str, notes: Notes) -> Iterator[Mapping[str, Values]]:
     try:
         for batch in file.file.iter_batches(_ROWS, columns=_read(file, columns)):
-            arrays = [_decoded(_array(batch, name), name in file.halves) for name in columns]
+            arrays = [_decoded(_array(batch, name), _reading(file, name)) for name in columns]
             rows = max(1, _BYTES * batch.num_rows // max(1, sum(array.nbytes for array in arrays)))
             for begin in range(0, batch.num_rows, rows):
                 some = [array.slice(begin, rows) for array in arrays]
@@ -92,25 +98,49 @@ def _array(batch: Any, name: str) -> Any:
     return batch.column(batch.schema.get_field_index(name))
 
 
-def _decoded(array: Any, halves: bool) -> Any:
+def _reading(file: ParquetFile, name: str) -> Callable[[Any], Any] | None:
+    """How a column of plain bytes is read that are something else to who wrote them."""
+    if name in file.halves:
+        return _from_halves
+    return _from_int96 if name in file.int96 else None
+
+
+def _decoded(array: Any, read: Callable[[Any], Any] | None) -> Any:
     """Numbers for times, which have no limits, and no zones to be known; values for places in a dictionary."""
     if is_list(array.type):
         values = array.flatten()
-        decoded = _decoded(values, halves)
+        decoded = _decoded(values, read)
         return array if decoded is values else _lists(array, decoded)
     if pa.types.is_dictionary(array.type):
         array = array.dictionary_decode()
-    if halves:
-        return _from_halves(array)
+    if read:
+        return read(array)
     numbers = _as_numbers(array.type)
     return array.cast(numbers) if numbers else array
 
 
 def _from_halves(array: Any) -> Any:
+    return pa.array(_records(array, "<f2").astype(np.float32), mask=_missing(array))
+
+
+def _from_int96(array: Any) -> Any:
+    """Seconds since 1970. Arrow writes negative nanoseconds for times before."""
+    parts = _records(array, _INT96)
+    days = parts["day"].astype(np.int64) - _JULIAN_1970
+    return pa.array(days * _SECONDS_PER_DAY + parts["nanoseconds"] // _PER_SECOND, mask=_missing(array))
+
+
+def _records(array: Any, type_: Any) -> Any:
+    """An array of bytes of one size as numpy sees them; of nulls anything."""
+    size = array.type.byte_width
     data = array.buffers()[1]
-    numbers = np.frombuffer(data, "<f2", len(array), 2 * array.offset) if data and len(array) else np.empty(0, "<f2")
-    missing = array.is_null().to_numpy(zero_copy_only=False)
-    return pa.array(numbers.astype(np.float32) if len(numbers) else np.zeros(len(array), np.float32), mask=missing)
+    if data is None:  # nothing, or nothing but nulls
+        return np.zeros(len(array), type_)
+    return np.frombuffer(data, type_, len(array), size * array.offset)
+
+
+def _missing(array: Any) -> Any:
+    return array.is_null().to_numpy(zero_copy_only=False)
 
 
 def _lists(like: Any, values: Any) -> Any:
@@ -130,7 +160,7 @@ def _values(array: Any, column: Column, notes: Notes) -> Values:
 
 def _plain(column: Column) -> bool:
     """Whether values become features as they are, or as numbers that they are equal to."""
-    return column.kind is not Kind.STRING or column.meaning in (Meaning.TEXT, Meaning.BYTES)
+    return column.kind is not Kind.STRING or column.convert in (str.encode, bytes)
 
 
 def _as_numbers(type_: Any) -> Any:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import struct
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import IO, Any
 
@@ -19,13 +19,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ctd.components.arrow_schemas import beyond_parquet
-from ctd.components.parquet_footer import FLOAT16, GEOMETRIES, LateType, is_encrypted, late_types, without
+from ctd.components.parquet_footer import (
+    FLOAT16,
+    GEOMETRIES,
+    LateType,
+    is_encrypted,
+    late_types,
+    with_int96_as_bytes,
+    without,
+)
 from ctd.core.errors import BadInput
 
 _MAGIC = b"PAR1"
 _ARROWS = b"ARROW:schema"
 _UNREADABLE = (struct.error, ValueError, LookupError, TypeError, MemoryError, RecursionError)  # of notes that are none
-_UNIT = "s"  # INT96 as nanoseconds, Arrow's default, would end in 2262
 # What Arrow decodes, by Parquet's physical types. Only looked at where reading has failed.
 _DICTIONARIES = {"PLAIN", "PLAIN_DICTIONARY", "RLE_DICTIONARY", "RLE", "BIT_PACKED"}
 _DECODED: Mapping[str, set[str]] = {
@@ -45,6 +52,7 @@ class ParquetFile:
     schema: pa.Schema
     written: pa.Schema  # as the writer has it, as far as Arrow can tell
     halves: frozenset[str] = frozenset()  # columns of two bytes each, which are half floats
+    int96: frozenset[str] = frozenset()  # columns of twelve bytes each, which are timestamps
     refused: Mapping[str, str] = field(default_factory=dict)  # columns whose type Parquet has no word for
 
     @cached_property
@@ -56,18 +64,28 @@ class ParquetFile:
 
 def open_parquet(content: IO[bytes]) -> ParquetFile:
     """Open a file. Raises what Arrow raises if there is no way to read it."""
+    plain, problem = _as_it_is(content)
+    if plain and not plain.int96 and not any(map(pa.types.is_fixed_size_list, plain.schema.types)):
+        return plain
     try:
-        file = pq.ParquetFile(content, coerce_int96_timestamp_unit=_UNIT)
-        written = file.schema_arrow
-    except (pa.ArrowException, OSError):
-        try:
-            return _with_fewer_notes(content, None)
-        except _UNREADABLE:  # ArrowInvalid is a ValueError
-            pass
-        raise
-    if any(map(pa.types.is_fixed_size_list, written.types)):
-        return _with_fewer_notes(content, written)
-    return ParquetFile(content, file, written, written)
+        return _with_another_footer(content, plain)
+    except _UNREADABLE as error:  # ArrowInvalid is a ValueError
+        raise problem or pa.ArrowInvalid(str(error)) from error
+
+
+def _as_it_is(content: IO[bytes]) -> tuple[ParquetFile | None, Exception | None]:
+    """The file as Arrow opens it, or why it cannot."""
+    try:
+        file = pq.ParquetFile(content)
+        schema = file.schema_arrow
+    except (pa.ArrowException, OSError) as error:
+        return None, error
+    plain = ParquetFile(content, file, schema, schema)
+    return replace(plain, int96=_of_int96(plain)), None
+
+
+def _of_int96(file: ParquetFile) -> frozenset[str]:
+    return frozenset(name for name, leaf in file.leaves.items() if leaf.physical_type == "INT96")
 
 
 def unreadable(file: ParquetFile, path: str, error: Exception) -> BadInput:
@@ -87,20 +105,28 @@ def damaged(path: str, error: Exception) -> BadInput:
     return BadInput(f"{path}: damaged Parquet: {said[0]}", hint=hint)
 
 
-def _with_fewer_notes(content: IO[bytes], written: pa.Schema | None) -> ParquetFile:
+def _with_another_footer(content: IO[bytes], plain: ParquetFile | None) -> ParquetFile:
     footer = _footer(content)
     late = list(late_types(footer))
     footer = without(footer, late).replace(_ARROWS, _ARROWS.lower())
-    metadata = pq.read_metadata(io.BytesIO(_MAGIC + footer + struct.pack("<I", len(footer)) + _MAGIC))
-    file = pq.ParquetFile(content, metadata=metadata, coerce_int96_timestamp_unit=_UNIT)
+    metadata = _metadata(footer)
+    int96 = [leaf for leaf in range(metadata.num_columns) if metadata.schema.column(leaf).physical_type == "INT96"]
+    if int96:
+        metadata = _metadata(with_int96_as_bytes(footer))
+    file = pq.ParquetFile(content, metadata=metadata)
     schema = file.schema_arrow
     columns = list(_columns(schema))
     halves = frozenset(columns[one.leaf] for one in late if one.number == FLOAT16)
     refused = {columns[one.leaf]: f"logical type {one.number}" for one in late if _is_unknown(one)}
     said = (metadata.metadata or {}).get(_ARROWS.lower())
-    if written is None and said is not None:
+    if plain is None and said is not None:
         refused.update(beyond_parquet(said))
-    return ParquetFile(content, file, schema, written or schema, halves, refused)
+    moments = frozenset(columns[leaf] for leaf in int96)
+    return ParquetFile(content, file, schema, plain.schema if plain else schema, halves, moments, refused)
+
+
+def _metadata(footer: bytes) -> Any:
+    return pq.read_metadata(io.BytesIO(_MAGIC + footer + struct.pack("<I", len(footer)) + _MAGIC))
 
 
 def _is_unknown(late: LateType) -> bool:

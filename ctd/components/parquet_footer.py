@@ -1,6 +1,7 @@
 """What a Parquet footer says that Arrow does not tell, found in Thrift's compact protocol.
 
-These are logical types that Arrow came to know late, and whether anything is encrypted.
+These are logical types that Arrow came to know late, and whether anything is encrypted. INT96 can be had as bytes,
+since Arrow makes integers of it that end in 2262, or are wrong where nanoseconds are negative, as Arrow writes them.
 """
 
 from __future__ import annotations
@@ -13,8 +14,12 @@ GEOMETRIES = (17, 18)  # plain bytes: well-known binary
 _LAST_KNOWN = 14
 
 _TRUE, _FALSE, _BYTE, _DOUBLE, _BINARY, _LIST, _SET, _MAP, _STRUCT = 1, 2, 3, 7, 8, 9, 10, 11, 12  # Thrift's types
-_SCHEMA, _ENCRYPTION = 2, 8  # fields of the file's metadata
+_SCHEMA, _ROW_GROUPS, _ENCRYPTION = 2, 4, 8  # fields of the file's metadata
 _CHILDREN, _LOGICAL_TYPE = 5, 10  # fields of an element of its schema
+_COLUMNS, _METADATA = 1, 3  # fields of a row group, and of one of its columns
+_PHYSICAL_TYPE, _SIZE = 1, 2  # fields of an element of the schema; the first of a column's metadata, too
+_INT96, _FIXED_BYTES = b"\x06", b"\x0e"  # physical types 3 and 7, in zigzag
+_SIZE_OF_INT96 = b"\x15\x18"  # field 2, which follows field 1: twelve bytes
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,56 @@ def late_types(footer: bytes) -> Iterator[LateType]:
             yield from _in_schema(thrift)
             return
         thrift.skip(type_)
+
+
+def with_int96_as_bytes(footer: bytes) -> bytes:
+    """The footer of the same file with columns of twelve bytes: nanoseconds of a day, and its Julian number."""
+    thrift = _Thrift(footer)
+    edits: list[tuple[int, int, bytes]] = []
+    for number, type_ in thrift.fields():
+        if number == _SCHEMA:
+            for _ in range(thrift.list_header()[0]):
+                edits += _as_bytes(thrift, sized=True)
+        elif number == _ROW_GROUPS:
+            for _ in range(thrift.list_header()[0]):
+                edits += _chunks_as_bytes(thrift)
+        else:
+            thrift.skip(type_)
+    for begin, end, instead in reversed(edits):
+        footer = footer[:begin] + instead + footer[end:]
+    return footer
+
+
+def _chunks_as_bytes(thrift: _Thrift) -> Iterator[tuple[int, int, bytes]]:
+    """Edits in a row group."""
+    for number, type_ in thrift.fields():
+        if number != _COLUMNS:
+            thrift.skip(type_)
+            continue
+        for _ in range(thrift.list_header()[0]):
+            for field, inside in thrift.fields():
+                if field == _METADATA:
+                    yield from _as_bytes(thrift, sized=False)
+                else:
+                    thrift.skip(inside)
+
+
+def _as_bytes(thrift: _Thrift, *, sized: bool) -> Iterator[tuple[int, int, bytes]]:
+    """Edits in a struct with a physical type, which says its size in the schema."""
+    int96 = False
+    for number, type_ in thrift.fields():
+        begin = thrift.at
+        thrift.skip(type_)
+        if number == _PHYSICAL_TYPE and thrift.data[begin : thrift.at] == _INT96:
+            int96 = True
+            head = thrift.data[thrift.at]
+            if not sized or (head >> 4) + number == _SIZE:
+                yield begin, thrift.at, _FIXED_BYTES
+            else:  # the next field says how far its number is from that of the last one
+                nearer = head - 0x10 if head >> 4 else head
+                yield begin, thrift.at + 1, _FIXED_BYTES + _SIZE_OF_INT96 + bytes([nearer])
+        elif int96 and sized and number == _SIZE:
+            yield begin, thrift.at, _SIZE_OF_INT96[1:]
 
 
 def is_encrypted(footer: bytes) -> bool:

@@ -47,8 +47,9 @@ def examples_of_rows(columns: Columns, rows: Rows, path: str, notes: Notes | Non
 def _cells(column: Column, values: Values, path: str, done: int, notes: Notes) -> Cells:
     if isinstance(values, pa.Array):
         return features_of_lists(column.name, column.kind, values)
+    cells = pa.array(_features(column, values, path, done), pa.binary())
     note_lost(column, values, notes)
-    return pa.array(_features(column, values, path, done), pa.binary())
+    return cells
 
 
 def _features(column: Column, values: Sequence[Any], path: str, done: int) -> Iterator[bytes]:

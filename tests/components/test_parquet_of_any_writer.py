@@ -1,11 +1,11 @@
-"""Parquet as pyarrow, pandas, polars, DuckDB and Spark write it is read; what cannot be is named and never called damaged.
+"""Parquet as pyarrow, pandas, polars, DuckDB and Spark write it is read; what cannot be is named, not called damaged.
 
 The folder `parquet` has files of writers newer than the installed Arrow; `parquet/make.py` says what is in them.
 """
 
 import io
 import json
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -99,32 +99,49 @@ def test_damage_stays_damage(name: str) -> None:
 # Timestamps
 
 
-@pytest.mark.parametrize("store_schema", [True, False])
-def test_int96_holds_every_year(tmp_path: Path, store_schema: bool) -> None:
-    years = [
-        datetime(9999, 12, 31),
-        datetime(1, 1, 1),
-        datetime(1677, 9, 21),
-        datetime(2262, 4, 12),
-        datetime(1969, 7, 20),
-    ]
-    table = pa.table(
-        {"t": pa.array([*years, None], pa.timestamp("us")), "l": pa.array([[y] for y in [*years, years[0]]])}
-    )
-    content = parquet(table, use_deprecated_int96_timestamps=True, store_schema=store_schema)
-    seconds = [(year - datetime(1970, 1, 1)) // timedelta(seconds=1) for year in years]
-    assert seconds[0] == 253402214400
+def utc(*moment: int) -> datetime:
+    return datetime(*moment, tzinfo=timezone.utc)  # type: ignore[arg-type, misc]
+
+
+MOMENTS = [
+    *(utc(9999, 12, 31, 23, 59, 59), utc(1, 1, 1), utc(1677, 9, 21), utc(2262, 4, 12), utc(2500, 1, 1, 12)),
+    *(utc(1969, 7, 20, 20, 17, 40), utc(1969, 12, 31, 23, 59, 59, 500_000), utc(1500, 3, 1, 5)),
+    *(utc(1970, 1, 1), utc(2023, 11, 14, 22, 13, 20, 999_999)),
+]
+SECONDS = [(moment - utc(1970, 1, 1)) // timedelta(seconds=1) for moment in MOMENTS]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        pytest.param({"use_deprecated_int96_timestamps": True}, id="INT96"),
+        pytest.param({"use_deprecated_int96_timestamps": True, "use_dictionary": False}, id="plain INT96"),
+        pytest.param({"flavor": "spark", "row_group_size": 3}, id="Spark"),
+        pytest.param({"version": "2.6"}, id="microseconds"),
+        pytest.param({"version": "1.0", "coerce_timestamps": "ms", "allow_truncated_timestamps": True}, id="ms"),
+    ],
+)
+@pytest.mark.parametrize("keep", [True, False])
+def test_timestamps_of_every_year_and_way_of_storing_them_are_whole_seconds(tmp_path: Path, options, keep) -> None:
+    moments = [*MOMENTS, None]
+    columns = {
+        "t": pa.array(moments, pa.timestamp("us", "UTC")),
+        "i": pa.array(range(len(moments))),
+        "l": pa.array([[m, m] if m else None for m in moments], pa.list_(pa.timestamp("us", "UTC"))),
+    }
+    content = parquet(columns, **options)
+    if not keep:
+        content = content.replace(b"ARROW:schema", b"arrow:schema")
     found = rows_of(span(tmp_path, "parquet", [content]))
-    assert [row["t"] for row in found] == [*([value] for value in seconds), None]
-    assert [row["l"] for row in found] == [[value] for value in [*seconds, seconds[0]]]
+    assert [row["t"] for row in found] == [*([second] for second in SECONDS), None]
+    assert [row["l"] for row in found] == [*([second] * 2 for second in SECONDS), None]
+    assert [row["i"] for row in found] == [[i] for i in range(len(moments))]
 
 
-def test_a_part_of_a_second_is_cut_off_as_in_every_other_unit(tmp_path: Path) -> None:
-    moments = [datetime(1969, 12, 31, 23, 59, 59, 500_000), datetime(2023, 11, 14, 22, 13, 20, 999_999)]
-    table = pa.table({"t": pa.array(moments, pa.timestamp("us"))})
-    for options in ({"use_deprecated_int96_timestamps": True}, {"version": "2.6"}, {"version": "1.0"}):
-        found = rows_of(span(tmp_path, "parquet", [parquet(table, **options)]))
-        assert found == [{"t": [-1]}, {"t": [1_700_000_000]}]
+def test_9999_12_31_in_int96_is_what_it_is_in_seconds(tmp_path: Path) -> None:
+    table = {"t": pa.array([utc(9999, 12, 31)], pa.timestamp("us"))}
+    files = span(tmp_path, "parquet", [parquet(table, use_deprecated_int96_timestamps=True)])
+    assert rows_of(files) == [{"t": [253402214400]}]
 
 
 # Decimals
