@@ -1,23 +1,34 @@
-"""Avro files as typed columns. What the types become is said in `table_examples`."""
+"""Avro files as typed columns. What the types become is said in `avro_types` and `table_examples`."""
 
 from __future__ import annotations
 
+import io
+import json
 import struct
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta, timezone
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import IO, Any
 
 import fastavro
 
-from ctd.components.example_bytes import Kind
-from ctd.components.table_examples import Column, Columns, Rows, unsupported
+from ctd.components.avro_types import Named, column_of, said_of, with_raw_values
+from ctd.components.given_types import AS_THEY_ARE, Given
+from ctd.components.table_columns import Columns, Notes
+from ctd.components.table_examples import Rows
 from ctd.core.errors import BadInput
 
 _ROWS = 10_000  # at once: values are Python objects for so long
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_SECOND = timedelta(seconds=1)
+_SCHEMA = "avro.schema"
+_HEADER = {
+    "type": "record",
+    "name": "Header",
+    "fields": [
+        {"name": "magic", "type": {"type": "fixed", "name": "Magic", "size": 4}},
+        {"name": "meta", "type": {"type": "map", "values": "bytes"}},
+        {"name": "sync", "type": {"type": "fixed", "name": "Sync", "size": 16}},
+    ],
+}
 # What fastavro raises for bytes that are no Avro, as far as they come from it and what it decodes with.
 _DAMAGE = (
     *(fastavro.schema.SchemaParseException, fastavro.schema.UnknownType, struct.error, zlib.error, EOFError, OSError),
@@ -25,21 +36,47 @@ _DAMAGE = (
 )
 
 
-def read_avro(content: IO[bytes], path: str) -> tuple[Columns, Rows]:
+def read_avro(
+    content: IO[bytes], path: str, given: Given = AS_THEY_ARE, _notes: Notes | None = None
+) -> tuple[Columns, Rows]:
     """The columns of a file, and its rows in batches. Raises BadInput that names the file, here or while reading."""
     try:
-        reader = fastavro.reader(content)
-        schema = reader.writer_schema
+        reader = fastavro.reader(_with_raw_values(content))
+        schema: Any = reader.writer_schema
     except _DAMAGE as error:
         raise _damaged(path, error) from error
     if not isinstance(schema, dict) or schema.get("type") != "record":
         raise BadInput(
-            f"{path}: the file holds values of type {_said(schema)}, not records",
+            f"{path}: the file holds values of type {said_of(schema)}, not records",
             hint="Each example comes from a record: write the values as fields of one.",
         )
-    named: dict[str, Any] = {}
-    columns = {f["name"]: _column(f["name"], f["type"], named, path) for f in schema["fields"]}
-    return columns, _batches(reader, list(columns), path)
+    named: Named = {}
+    columns = {f["name"]: column_of(f, named, given, path) for f in schema["fields"]}
+    return given.apply(columns, path), _batches(reader, list(columns), path)
+
+
+def _with_raw_values(content: IO[bytes]) -> Any:
+    """The same file with another schema in its header, by which fastavro leaves values as they are stored."""
+    header: Any = fastavro.schemaless_reader(content, _HEADER, None)
+    schema = with_raw_values(json.loads(header["meta"][_SCHEMA]))
+    out = io.BytesIO()
+    fastavro.schemaless_writer(out, _HEADER, {**header, "meta": {**header["meta"], _SCHEMA: _json(schema)}})
+    return _Joined(io.BytesIO(out.getvalue()), content)
+
+
+class _Joined:
+    """Two files, one after the other."""
+
+    def __init__(self, first: IO[bytes], second: IO[bytes]) -> None:
+        self._first, self._second = first, second
+
+    def read(self, size: int) -> bytes:
+        found = self._first.read(size)
+        return found if len(found) == size else found + self._second.read(size - len(found))
+
+
+def _json(schema: Any) -> bytes:
+    return json.dumps(schema).encode()
 
 
 def _batches(reader: Any, names: Sequence[str], path: str) -> Iterator[Mapping[str, Sequence[Any]]]:
@@ -52,93 +89,6 @@ def _batches(reader: Any, names: Sequence[str], path: str) -> Iterator[Mapping[s
         if not batch:
             return
         yield {name: [row[name] for row in batch] for name in names}
-
-
-def _column(name: str, type_: Any, named: dict[str, Any], path: str) -> Column:
-    found = _kind(type_, named)
-    if found is None:
-        unsupported(path, name, _said(type_))
-    return Column(name, _said(type_), *found)
-
-
-_Found = tuple[Kind, Callable[[Any], Any], bool]  # of a column: kind, conversion, whether it is a list
-
-
-def _kind(type_: Any, named: dict[str, Any]) -> _Found | None:
-    """What a type becomes. `named` gathers the types that a schema names once and may refer to later."""
-    if isinstance(type_, list):
-        return _of_union([_kind(branch, named) for branch in type_])
-    if isinstance(type_, str):
-        return _PLAIN.get(type_) or (_kind(named[type_], named) if type_ in named else None)
-    base = type_["type"]
-    if "name" in type_:
-        named[type_["name"]] = type_
-    if "logicalType" in type_:
-        return _LOGICAL.get((base, type_["logicalType"])) or _of_unknown_logical(type_)
-    if base == "array":
-        inside = _kind(type_["items"], named)
-        return (inside[0], inside[1], True) if inside and not inside[2] else None
-    if base in ("enum", "fixed"):
-        return _PLAIN["string" if base == "enum" else "bytes"]
-    return _kind(base, named) if base not in ("record", "error", "map") else None
-
-
-def _of_union(branches: Sequence[_Found | None]) -> _Found | None:
-    """Null and one type, or types that become the same."""
-    if None in branches:
-        return None
-    found = {branch for branch in branches if branch and branch[0] is not Kind.BLANK}
-    if len(found) > 1:
-        return None
-    return found.pop() if found else _PLAIN["null"]
-
-
-def _of_unknown_logical(type_: Mapping[str, Any]) -> _Found | None:
-    """fastavro, as Avro wants it, leaves types with a meaning that it does not know as they are."""
-    known = ("time-millis", "time-micros", "duration", "uuid")
-    return None if type_["logicalType"] in known else _PLAIN.get(type_["type"])
-
-
-def _days(value: date) -> int:
-    return value.toordinal() - _EPOCH.toordinal()
-
-
-def _seconds(value: datetime) -> int:
-    return ((value if value.tzinfo else value.replace(tzinfo=timezone.utc)) - _EPOCH) // _SECOND
-
-
-_PLAIN: Mapping[str, _Found] = {
-    "null": (Kind.BLANK, bytes, False),
-    "boolean": (Kind.INT, int, False),
-    "int": (Kind.INT, int, False),
-    "long": (Kind.INT, int, False),
-    "float": (Kind.FLOAT, float, False),
-    "double": (Kind.FLOAT, float, False),
-    "bytes": (Kind.STRING, bytes, False),
-    "string": (Kind.STRING, str.encode, False),
-}
-_LOGICAL: Mapping[tuple[str, str], _Found] = {
-    ("int", "date"): (Kind.INT, _days, False),
-    **{
-        ("long", f"{zone}timestamp-{unit}"): (Kind.INT, _seconds, False)
-        for zone in ("", "local-")
-        for unit in ("millis", "micros")
-    },
-    ("bytes", "decimal"): (Kind.FLOAT, float, False),
-    ("fixed", "decimal"): (Kind.FLOAT, float, False),
-    ("string", "uuid"): (Kind.STRING, lambda value: str(value).encode(), False),
-}
-
-
-def _said(type_: Any) -> str:
-    """A type in Avro's words, shortened."""
-    if isinstance(type_, list):
-        return " or ".join(map(_said, type_))
-    if isinstance(type_, str):
-        return type_
-    if "logicalType" in type_:
-        return str(type_["logicalType"])
-    return f"array of {_said(type_['items'])}" if type_["type"] == "array" else _said(type_["type"])
 
 
 def _damaged(path: str, error: BaseException) -> BadInput:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
@@ -21,17 +21,19 @@ from ctd.components.csv_columns import Block, examples_of
 from ctd.components.csv_examples import Dialect, FileKinds, kinds_of, kinds_together
 from ctd.components.example_bytes import Kind
 from ctd.components.file_kinds import check_kind
+from ctd.components.given_types import Given
 from ctd.components.parquet_examples import read_parquet
 from ctd.components.partition_columns import Partitions
 from ctd.components.splitting import Batch, keys_by, split_by_hash
-from ctd.components.table_examples import Columns, Rows, check_same, examples_of_rows
+from ctd.components.table_columns import Agreement, Columns, Notes, shapes_of
+from ctd.components.table_examples import Rows, examples_of_rows
 from ctd.components.tfrecords import read_batches
 from ctd.core.errors import BadInput, InputChanged, StorageUnavailable
 from ctd.core.work import SourceFile
 from ctd.specs.nodes import ExampleGenSpec
 
 T = TypeVar("T")
-_ReadTable = Callable[[IO[bytes], str], tuple[Columns, Rows]]
+_ReadTable = Callable[[IO[bytes], str, Given, Notes], tuple[Columns, Rows]]
 _TABLES: Mapping[str, _ReadTable] = {"parquet": read_parquet, "avro": read_avro}
 _KEPT = 64 << 20  # bytes of CSV blocks kept between the two passes over them
 
@@ -47,6 +49,7 @@ class SpanFiles:
     spec: ExampleGenSpec
     files: Sequence[SourceFile]
     say: Callable[[str], None] = _nobody
+    notes: Notes = field(default_factory=Notes)  # what was found while reading that people should know
 
     def batches(self) -> Iterator[Batch]:
         """The examples of all files, in their order."""
@@ -146,17 +149,14 @@ class SpanFiles:
             yield from _examples(file, block, kinds, done)
 
     def _table_file(self, file: SourceFile, seen: Seen) -> Iterator[Batch]:
-        read = _TABLES[self.spec.format]
-        if seen.columns is None:
-            first = self.files[0].path
-            with Path(first).open("rb") as content:
-                seen.columns = read(content, first)[0]
+        of_files = {name: kind for name, kind in self._types.items() if name not in self._partitions.kinds}
+        given = Given(of_files, self.spec.split_by)
         with Path(file.path).open("rb") as content:
-            columns, rows = read(content, file.path)
-            check_same(self._own(columns), file.path, self._own(seen.columns), self.files[0].path)
+            columns, rows = _TABLES[self.spec.format](content, file.path, given, self.notes)
+            seen.tables.add(file.path, shapes_of(self._own(columns), file.path))
             self._partitions.check(file, {name: column.kind for name, column in columns.items()})
             done = 0
-            for records in examples_of_rows(columns, rows, file.path, self._beside(file, columns)):
+            for records in examples_of_rows(columns, rows, file.path, self.notes, self._beside(file, columns)):
                 yield Batch(file, records, done)
                 done += len(records)
 
@@ -187,7 +187,7 @@ class SpanFiles:
 class Seen:
     """What is known of the files read so far."""
 
-    columns: Columns | None = None  # of the first table
+    tables: Agreement = field(default_factory=Agreement)
     records: int = 0
     lists: bool = False  # whether any SequenceExample has a feature list
 

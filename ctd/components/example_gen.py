@@ -49,6 +49,7 @@ def run(work: Work) -> Outputs:
             ),
             "revision": work.request.revision,
             "num_examples": json.dumps(counts),
+            **({"reason": span.notes.text} if span.notes.text else {}),
         },
     )
     return {"examples": [made]}

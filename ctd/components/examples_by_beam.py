@@ -10,7 +10,7 @@ import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from ctd.components.beam_runner import on_beam
 from ctd.components.csv_examples import FileKinds
 from ctd.components.example_bytes import Kind
 from ctd.components.example_files import Seen, SpanFiles
+from ctd.components.table_columns import Agreement, Notes, Shape
 from ctd.components.tfrecords import SPLIT_FILE, SplitDigest, SplitWriter, digest_of, read_batches, shard_name
 from ctd.core.errors import BadInput, ComponentFailed, CtdError, InputChanged, StorageUnavailable
 from ctd.specs.beam import BeamRunner
@@ -34,6 +35,7 @@ def examples_by_beam(
     where: str, runner: BeamRunner, span: SpanFiles, splits: Sequence[str], directory: Path
 ) -> tuple[Mapping[str, int], str]:
     """Write the splits; how many examples each has, and the digest. Raises what reading the files raises."""
+    notes = span.notes
     span = SpanFiles(span.spec, span.files)  # without the way to say how far it is, which cannot be sent
     with tempfile.TemporaryDirectory(prefix=".beam-", dir=directory.parent) as folder:
         kinds: Mapping[str, Kind] = {}
@@ -43,6 +45,9 @@ def examples_by_beam(
         parts = Path(folder, "parts")
         made = _on_every_file(where, runner, span, parts, partial(_write_part, span, tuple(splits), dict(kinds)))
         span.check_unchanged()
+        _check_agreement(span, made)
+        for one in made:
+            notes.said.update({**one["notes"], **notes.said})
         span.check_seen(Seen(records=sum(one["records"] for one in made), lists=any(one["lists"] for one in made)))
         counts = {split: sum(one["counts"][split] for one in made) for split in splits}
         for split in splits:
@@ -99,14 +104,24 @@ def _kinds_of(span: SpanFiles, number: int, _: Path) -> Mapping[str, Any]:
 def _write_part(
     span: SpanFiles, splits: Sequence[str], kinds: Mapping[str, Kind], number: int, folder: Path
 ) -> Mapping[str, Any]:
-    seen = Seen()
+    seen, span = Seen(), replace(span, notes=Notes())
     with ExitStack() as stack:
         writers = {split: stack.enter_context(SplitWriter(folder, split)) for split in splits}
         for batch in span.of_file(span.files[number], kinds, seen):
             for split, records in span.dealt(batch).items():
                 writers[split].add(records)
     counts = {split: writer.count for split, writer in writers.items()}
-    return {"counts": counts, "records": seen.records, "lists": seen.lists}
+    shapes = {name: asdict(shape) for name, (shape,) in seen.tables.shapes.items()}
+    said = {"records": seen.records, "lists": seen.lists, "shapes": shapes, "notes": span.notes.said}
+    return {"counts": counts, **said}
+
+
+def _check_agreement(span: SpanFiles, made: Sequence[Mapping[str, Any]]) -> None:
+    """Raise BadInput if files hold other columns, or columns that mean other things."""
+    tables = Agreement()
+    for file, one in zip(span.files, made, strict=True):
+        if one["shapes"]:
+            tables.add(file.path, {name: Shape(**shape) for name, shape in one["shapes"].items()})
 
 
 def _digest(directory: Path, splits: Sequence[str]) -> str:

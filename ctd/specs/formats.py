@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from ctd.specs.base import Complaint, Complaints
 from ctd.specs.beam import BeamNode
 
-_CSV_ONLY = ("types", "columns", "delimiter", "quote", "escape", "encoding", "nulls")
+_CSV_ONLY = ("columns", "delimiter", "quote", "escape", "encoding", "nulls")
 
 _Character = Annotated[str, Field(json_schema_extra={"maxLength": 1})]
 
@@ -23,7 +23,8 @@ class FormatSpec(BeamNode):
         default="example", description="what the records of TFRecord files are: tf.Examples or tf.SequenceExamples"
     )
     types: dict[str, Literal["int", "float", "string"]] = Field(
-        default={}, description="CSV columns whose type is not to be inferred from the cells of each span"
+        default={},
+        description="columns of CSV, Parquet and Avro files whose type is not to be what the cells or the files say",
     )
     columns: tuple[str, ...] = Field(default=(), description="names of the columns, for CSV files without a header")
     delimiter: _Character = Field(default=",", description="what stands between the cells of a CSV file")
@@ -55,6 +56,9 @@ class FormatSpec(BeamNode):
                 if getattr(self, name) != type(self).model_fields[name].default:
                     hint = f"Take `{name}` out: it is about the cells of CSV files."
                     yield Complaint(f"`{name}` with `format: {self.format}`", hint, (name,))
+            if self.types and self.format == "tfrecord":
+                hint = "Take `types` out: the features of tf.Examples have their types."
+                yield Complaint("`types` with `format: tfrecord`", hint, ("types",))
             return
         yield from self._about_characters()
         twice = next((name for i, name in enumerate(self.columns) if name in self.columns[:i]), None)

@@ -159,6 +159,7 @@ class ExampleGenSpec(FormatSpec):
                 makes={"examples": T.EXAMPLES},
                 settings=self.settings(),
                 profile="read",
+                version=2 if self.format in ("parquet", "avro") else 1,
             ),
         )
 

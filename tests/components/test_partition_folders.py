@@ -226,12 +226,14 @@ def test_sequence_examples_have_the_columns_in_their_context(read, tmp_path) -> 
     }
 
 
-def test_given_types_hold_for_folders_too(read, tmp_path) -> None:
-    put(tmp_path / "1", "csv", {"zip=01234/0": X[:1], "zip=10115/0": X[1:]})
-    assert [row["zip"] for row in read("csv", types={"zip": "string"})] == [[b"01234"], [b"10115"]]
-    put(tmp_path / "1", "csv", {"zip=W1A/0": X[:1]})
+@pytest.mark.parametrize("format_", ["csv", "parquet", "avro"])
+def test_given_types_hold_for_folders_and_files_together(read, tmp_path, format_) -> None:
+    put(tmp_path / "1", format_, {"zip=01234/0": X[:1], "zip=10115/0": X[1:]})
+    rows = read(format_, types={"zip": "string", "x": "float"})
+    assert [(row["zip"], row["x"]) for row in rows] == [([b"01234"], [1.0]), ([b"10115"], [2.0])]
+    put(tmp_path / "1", format_, {"zip=W1A/0": X[:1]})
     with pytest.raises(BadInput, match="column zip is to be int, which 'W1A' of its folder is not"):
-        read("csv", types={"zip": "int"})
+        read(format_, types={"zip": "int"})
 
 
 def test_examples_may_be_split_by_a_folder(read, tmp_path) -> None:
