@@ -1,6 +1,7 @@
 """On a runner of Beam a span gives the same examples and statistics as on ctd's own path, and the same errors."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,29 @@ def test_what_is_wrong_with_a_file_is_said_in_the_same_words(work, tmp_path, con
     ((message, hint),) = messages
     assert said in message
     assert hint
+
+
+def test_files_whose_columns_mean_other_things_are_refused_in_the_same_words(work, tmp_path) -> None:
+    files = [tmp_path / f"{number}.parquet" for number in range(3)]
+    for path, type_ in zip(files, (pa.null(), pa.date32(), pa.timestamp("us")), strict=True):
+        pq.write_table(pa.table({"t": pa.array([None], type_)}), path)
+    messages = set()
+    for beam in (None, DIRECT):
+        with pytest.raises(BadInput) as error:
+            made(work, files, beam, format="parquet")
+        messages.add((error.value.message, error.value.hint))
+    ((message, _),) = messages
+    assert message == f"{files[2]}: column t is timestamp[us], not date32[day], unlike {files[1]}"
+
+
+def test_what_features_lose_is_told_on_beam_as_on_ctd(work, tmp_path) -> None:
+    files = [tmp_path / f"{number}.parquet" for number in range(2)]
+    for number, path in enumerate(files):
+        prices = pa.array([Decimal(12345678900 + number).scaleb(-2)], pa.decimal128(12, 2))
+        pq.write_table(pa.table({"price": prices}), path)
+    own, on_beam = (made(work, files, beam, format="parquet") for beam in (None, DIRECT))
+    assert (on_beam.digest, on_beam.properties) == (own.digest, own.properties)
+    assert "column price (decimal128(12, 2)) loses digits: 123456789.00" in str(own.properties["reason"])
 
 
 def test_statistics_on_beam_are_those_of_ctd(work, tmp_path) -> None:

@@ -143,6 +143,11 @@ def test_where_data_lies_is_no_part_of_its_identity_but_how_it_is_split_and_read
             id="a delimiter in Avro",
         ),
         pytest.param(
+            ONE + "    format: tfrecord\n    types: {a: int}\n",
+            "p.yaml:7: `types` with `format: tfrecord`. Take `types` out: the features of tf.Examples",
+            id="types of tf.Examples",
+        ),
+        pytest.param(
             ONE + "    delimiter: '\\t'\n",
             'p.yaml:6: `delimiter` must be one character, not \'\\\\t\'. Write it in quotes, such as ";" or "\\t" for',
             id="a tab in single quotes",
@@ -183,6 +188,13 @@ def test_csv_may_be_told_all_at_once(tmp_path: Path) -> None:
     )
     assert (said.delimiter, said.quote, said.escape) == ("\t", "'", "\\")
     assert (said.columns, said.nulls) == (("a", "b"), ("NA", "-"))
+
+
+@pytest.mark.parametrize("format_", ["csv", "parquet", "avro"])
+def test_types_may_be_given_for_columns_of_all_tables(tmp_path: Path, format_: str) -> None:
+    said = node(tmp_path, ONE + f"    format: {format_}\n    types: {{a: int, b: float, c: string}}\n")
+    assert said.types == {"a": "int", "b": "float", "c": "string"}
+    assert said.settings() != made(format=format_).settings()
 
 
 @given(st.text(max_size=2), st.text(max_size=2), st.text(max_size=2))
