@@ -87,6 +87,11 @@ class Subject:
         )
         return cls(name, path, spec, parts.inputs(signature))
 
+    def taken_of(self, features: frozenset[str]) -> frozenset[str]:
+        """Those of the features that are inputs of the model."""
+        found = {model_util.find_input_name_in_features(set(features), name) for name in self.inputs}
+        return frozenset(name for name in found if name)
+
     def shared_model(self, config: tfma.EvalConfig, name: str) -> tfma.EvalSharedModel:
         """The model as TFMA takes it, by the name that the config gives it."""
         tags = [tf.saved_model.SERVING]

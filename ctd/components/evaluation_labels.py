@@ -23,6 +23,10 @@ _HINT = (
     "Mend the data, leave such examples out, or have the model's preprocessing fill the feature in and name what it "
     "makes with `{key}:`."
 )
+_INPUT_HINT = (
+    "The model's signature takes it as an input. Mend the data, or export a signature of serialized examples that "
+    "fills it in."
+)
 
 
 def labelled(spec: tfma.ModelSpec, batch: Extracts, known: Iterable[str] = ()) -> Extracts:
@@ -61,10 +65,13 @@ def listed(names: Iterable[str]) -> str:
 
 
 class MissingValues:
-    """Counts the examples without a label or weight, and those where it is not a finite number, over all batches."""
+    """Counts the examples without label, weight or input, and labels and weights that are no finite number.
 
-    def __init__(self, spec: tfma.ModelSpec) -> None:
-        self._spec = spec
+    Over all batches, and with `inputs` those features of the examples that the model takes.
+    """
+
+    def __init__(self, spec: tfma.ModelSpec, inputs: Iterable[str] = ()) -> None:
+        self._spec, self._inputs = spec, inputs
         self._examples = 0
         self._found: dict[tuple[str, str], _Counts] = {}
 
@@ -72,18 +79,23 @@ class MissingValues:
         return bool(self._found)
 
     def add(self, batch: Extracts) -> None:
-        """Take in the labels and weights of a batch."""
+        """Take in a batch with labels and weights."""
         for extract, (_, key) in _KEYS.items():
             values = batch.get(extract)
             several = dict(getattr(self._spec, f"{key}s"))
             for output, part in values.items() if isinstance(values, Mapping) else [("", values)]:
                 if extract in batch:
                     self._add((extract, several.get(output) or getattr(self._spec, key)), part, rows_of(batch))
+        features = batch[constants.FEATURES_KEY]
+        for name in self._inputs:
+            if name not in (batch.get(constants.TRANSFORMED_FEATURES_KEY) or {}):
+                self._add((constants.FEATURES_KEY, name), features.get(name), rows_of(batch))
         self._examples += rows_of(batch)
 
     def _add(self, place: tuple[str, str], values: Any, rows: int) -> None:
         missing = np.ones(rows, dtype=bool) if values is None else value_counts(values) == 0
-        odd = np.zeros(rows, dtype=bool) if values is None else not_finite(values)
+        finite = values is None or place[0] == constants.FEATURES_KEY  # a model may be asked about anything
+        odd = np.zeros(rows, dtype=bool) if finite else not_finite(values)
         if not (missing | odd).any():
             return
         counts = self._found.setdefault(place, _Counts(self._examples + int((missing | odd).argmax()) + 1))
@@ -93,13 +105,16 @@ class MissingValues:
     def check(self) -> None:
         """Raises BadInput that says in how many examples which feature is missing or not a finite number."""
         for (extract, name), counts in self._found.items():
-            what, key = _KEYS[extract]
+            what, key = _KEYS.get(extract, ("feature", ""))
             said = []
             if counts.missing:
                 said.append(f"{counts.missing:,} of {self._examples:,} examples have no {what} {name!r}")
             if counts.odd:
                 said.append(f"{what} {name!r} is NaN or infinite in {counts.odd:,} of {self._examples:,} examples")
-            raise BadInput(f"{' and '.join(said)} (the first: example {counts.first:,})", hint=_HINT.format(key=key))
+            raise BadInput(
+                f"{' and '.join(said)} (the first: example {counts.first:,})",
+                hint=_HINT.format(key=key) if key else _INPUT_HINT,
+            )
 
 
 @dataclass

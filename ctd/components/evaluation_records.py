@@ -20,15 +20,14 @@ class Records:
     files: Sequence[str]
     held: Sequence[bytes] | None
     count: int
-    size: int  # bytes
     digest: str
 
     @classmethod
     @phase("read")
-    def of_files(cls, files: Sequence[str], most: int | None = None) -> Records:
+    def of_files(cls, files: Sequence[str], most: int | None = None, hold: int = _HELD) -> Records:
         """All records of these files, or the first `most`, which are held. BadInput names file and record."""
         found = itertools.islice(_records(files), most)
-        return cls._of(files, found, None if most is not None else _HELD)
+        return cls._of(files, found, None if most is not None else hold)
 
     @classmethod
     def of(cls, records: Sequence[bytes]) -> Records:
@@ -47,7 +46,7 @@ class Records:
                 held = None
             if held is not None:
                 held.append(record)
-        return cls(files, held, count, size, digest.hexdigest())
+        return cls(files, held, count, digest.hexdigest())
 
     def __len__(self) -> int:
         return self.count

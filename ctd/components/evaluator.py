@@ -33,11 +33,12 @@ from ctd.components.evaluation_data import Inference, Subject, together
 from ctd.components.evaluation_examples import Examples
 from ctd.components.evaluation_labels import MissingValues, no_feature
 from ctd.components.evaluation_metrics import Computations, measure, needed_features, spec_names
+from ctd.components.evaluation_mismatch import mismatch
 from ctd.components.evaluation_records import Records
 from ctd.components.kept_answers import Answers, KeptAnswers
 from ctd.components.metadata_files import schema_of
 from ctd.core.artifacts import Artifact, Value
-from ctd.core.errors import BadInput, PermanentError
+from ctd.core.errors import BadInput, ComponentFailed, PermanentError
 from ctd.core.fingerprints import digest_of
 from ctd.specs.beam import BeamRunner
 from ctd.specs.evaluator import EvaluatorSpec, Threshold
@@ -129,7 +130,9 @@ def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
     examples = evaluation.examples
     subject = Subject.of(name, model, evaluation.spec, examples.features)
     computations = _computations(evaluation, [subject])
-    collected = _Collected(subject, needed_features(*computations), labels=not computations[1].needs_pipeline)
+    collected = _Collected(
+        subject, examples.features, needed_features(*computations), labels=not computations[1].needs_pipeline
+    )
     known = None if evaluation.beam else evaluation.kept.read(model, subject)
     if known:
         log.info("the %s, model #%d, was asked about these examples before: its answers are taken", name, model.id)
@@ -149,11 +152,13 @@ def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
 class _Collected:
     """What is kept of the batches of one model."""
 
-    def __init__(self, subject: Subject, needed: frozenset[str] | None, *, labels: bool) -> None:
+    def __init__(
+        self, subject: Subject, features: frozenset[str], needed: frozenset[str] | None, *, labels: bool
+    ) -> None:
         self._subject, self._needed, self._labels = subject, needed, labels
         self._given, self._made = set[str](), set[str]()
         self._batches: list[Extracts] = []
-        self.answers, self.missing = Answers(), MissingValues(subject.spec)
+        self.answers, self.missing = Answers(), MissingValues(subject.spec, subject.taken_of(features))
 
     @property
     def measured(self) -> Measured:
@@ -230,12 +235,12 @@ def _measure(evaluation: Evaluation, models: Sequence[Measured], *, comparisons:
     subjects = [model.subject for model in models]
     evaluation.work.progress(f"{_said(evaluation)}: metrics of {len(models)} models")
     config, computations = _computations(evaluation, subjects, comparisons=comparisons and len(models) > 1)
-    with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
-        if computations.needs_pipeline or evaluation.beam:
+    if computations.needs_pipeline or evaluation.beam:
+        with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
             found = _by_pipeline(evaluation, subjects, config)
-        else:
-            found = _here(evaluation, models, config, computations)
-        names = spec_names(config)
+    else:
+        found = _here(evaluation, models, config, computations)
+    names = spec_names(config)
     rows = [row for slice_metrics in found for row in _rows(slice_metrics, names)]
     return sorted(rows, key=lambda row: (row["model"] != _CANDIDATE, row["slice"] != [], str(row["slice"])))
 
@@ -303,7 +308,11 @@ def _here(
     """The metrics of each slice, computed in this process and written as TFMA writes them."""
     parts = in_step(*(model.batches for model in models))
     batches = (together({m.subject.name: b for m, b in zip(models, part, strict=True)}) for part in parts)
-    found = measure(batches, config, computations).items()
+    try:
+        with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
+            found = measure(batches, config, computations).items()
+    except ComponentFailed as error:
+        raise _explained(evaluation, models, error) from error
     metrics = [writers.convert_slice_metrics_to_proto((key, _only(values, plots=False)), None) for key, values in found]
     plots = [writers.convert_slice_plots_to_proto((key, _only(values, plots=True)), None) for key, values in found]
     _write(evaluation.output / f"{constants.METRICS_KEY}-00000-of-00001.tfrecord", metrics)
@@ -318,6 +327,14 @@ def _here(
     )
     (evaluation.output / "eval_config.json").write_text(json_format.MessageToJson(said))
     return metrics
+
+
+def _explained(evaluation: Evaluation, models: Sequence[Measured], error: ComponentFailed) -> ComponentFailed:
+    """The error in terms of labels and predictions, if it can be told what is amiss with them."""
+    found = next(filter(None, (mismatch(model.subject.spec, model.batches) for model in models)), None)
+    if found is None:
+        return error
+    return ComponentFailed(f"{evaluation.work.where}: computing metrics: {found[0]}", hint=found[1])
 
 
 def _by_pipeline(evaluation: Evaluation, subjects: Sequence[Subject], config: tfma.EvalConfig) -> list[Any]:
