@@ -31,7 +31,7 @@ from ctd.deploy.conversion import Form
 from ctd.specs.targets import DEFAULT_LIMITS, DEFAULT_SHARES, TfjsTarget, TfliteTarget
 
 if TYPE_CHECKING:
-    from ctd.components.evaluation_data import Extracts
+    from ctd.components.evaluation_batches import Extracts
     from ctd.components.parity_metrics import Yardstick
 
 _BATCH = 32

@@ -1,75 +1,36 @@
-"""What metrics are computed from: batches of examples with labels, predictions and features.
+"""Models to measure, and what they make of batches of examples: labels, weights and predictions.
 
-They are what TFMA's extractors make, one model at a time. TFMA's own code calls the models; only Beam is left out.
+It is what TFMA's extractors make, one model at a time. TFMA's own code calls the models; only Beam is left out.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 import tensorflow_model_analysis as tfma
 import tf_keras
 from google.protobuf.message import DecodeError
-from numpy.typing import NDArray
 from tensorflow.core.protobuf import saved_model_pb2
-from tensorflow_metadata.proto.v0 import schema_pb2
 from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.utils import model_util, util
-from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
-from tfx_bsl.tfxio.tensor_representation_util import InferTensorRepresentationsFromMixedSchema
 
 from ctd.components.api import SERVING_DIR
+from ctd.components.evaluation_batches import Extracts, rows_of
+from ctd.components.evaluation_inputs import as_inputs
+from ctd.components.evaluation_labels import labelled, listed
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
 from ctd.specs.evaluator import EvaluatorSpec
 
-Extracts = dict[str, Any]
-
-# TFMA first calls signatures in a way that fails, and numpy spells out arrays of up to 1000 examples for that error.
-BATCH = 4096
 # What turns raw examples into features and labels, by the names people give it.
 _TRANSFORM_SIGNATURE = "transform_features"
 _TRANSFORM_LAYER = "tft_layer"
 # TFMA calls these by itself where a model has them.
 _TFMA_DEFAULTS = ("transformed_features", "transformed_labels")
-
-
-@dataclass(frozen=True)
-class Examples:
-    """Serialized examples and how to read them."""
-
-    records: Sequence[bytes]
-    schema: schema_pb2.Schema | None
-    features: frozenset[str]
-
-    @classmethod
-    def of(cls, records: Sequence[bytes], schema: schema_pb2.Schema | None) -> Examples:
-        """Examples read by the schema if it is theirs: transformed examples have other features than the raw ones."""
-        found = frozenset(ExamplesToRecordBatchDecoder().DecodeBatch(records[:BATCH]).schema.names)
-        known = {feature.name for feature in schema.feature} if schema else set()
-        return cls(records, schema if found and found <= known else None, found | (known if found <= known else set()))
-
-    def batches(self) -> Iterator[Extracts]:
-        """Features and the examples themselves."""
-        serialized = self.schema.SerializeToString() if self.schema else None
-        decoder = ExamplesToRecordBatchDecoder(serialized)
-        representations = InferTensorRepresentationsFromMixedSchema(self.schema) if self.schema else {}
-        for begin in range(0, len(self.records), BATCH):
-            records = self.records[begin : begin + BATCH]
-            batch = decoder.DecodeBatch(records)
-            # A feature without a value in the whole batch has no type there; TFMA leaves it out too.
-            known = [field.name for field in batch.schema if not pa.types.is_null(field.type)]
-            batch = pa.RecordBatch.from_arrays([batch.column(name) for name in known], known)
-            yield {
-                constants.FEATURES_KEY: util.record_batch_to_tensor_values(batch, representations),
-                constants.INPUT_KEY: np.array(records, dtype=object),
-            }
 
 
 @dataclass(frozen=True)
@@ -93,7 +54,7 @@ class Subject:
         signature = said.signature or tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
         if signature not in parts.signatures:
             raise ComponentFailed(
-                f"{where} has no signature {signature!r}, only {_listed(parts.signatures)}",
+                f"{where} has no signature {signature!r}, only {listed(parts.signatures)}",
                 hint="Export the signature in run_fn, or name another with `signature:` of the evaluator.",
             )
         for function in said.preprocessing:
@@ -101,12 +62,12 @@ class Subject:
                 raise ComponentFailed(
                     f"{where} has neither signature nor attribute {function!r}",
                     hint="Export it in run_fn, or mend `preprocessing:` of the evaluator. "
-                    f"The signatures are {_listed(parts.signatures)}.",
+                    f"The signatures are {listed(parts.signatures)}.",
                 )
         if said.prediction_key and said.prediction_key not in parts.outputs(signature):
             raise ComponentFailed(
                 f"signature {signature!r} of {where} has no output {said.prediction_key!r}, only "
-                f"{_listed(parts.outputs(signature))}",
+                f"{listed(parts.outputs(signature))}",
                 hint="Mend `prediction_key:` of the evaluator, or name the output so in run_fn.",
             )
         preprocessing = said.preprocessing
@@ -125,6 +86,11 @@ class Subject:
             is_baseline=name == tfma.BASELINE_KEY,
         )
         return cls(name, path, spec, parts.inputs(signature))
+
+    def taken_of(self, features: frozenset[str]) -> frozenset[str]:
+        """Those of the features that are inputs of the model."""
+        found = {model_util.find_input_name_in_features(set(features), name) for name in self.inputs}
+        return frozenset(name for name in found if name)
 
     def shared_model(self, config: tfma.EvalConfig, name: str) -> tfma.EvalSharedModel:
         """The model as TFMA takes it, by the name that the config gives it."""
@@ -153,8 +119,10 @@ class _Parts:
         return frozenset(self.graph.signature_def) - {"__saved_model_init_op"}
 
     def inputs(self, signature: str) -> Mapping[str, tf.TensorSpec]:
-        said = self.graph.signature_def[signature].inputs.items()
-        return {name: tf.TensorSpec(tf.TensorShape(i.tensor_shape), tf.as_dtype(i.dtype)) for name, i in said}
+        plain = {
+            n: i for n, i in self.graph.signature_def[signature].inputs.items() if i.WhichOneof("encoding") == "name"
+        }
+        return {name: tf.TensorSpec(tf.TensorShape(i.tensor_shape), tf.as_dtype(i.dtype)) for name, i in plain.items()}
 
     def outputs(self, signature: str) -> frozenset[str]:
         return frozenset(self.graph.signature_def[signature].outputs)
@@ -195,8 +163,9 @@ def wanted(said: EvaluatorSpec) -> set[str]:
 class Inference:
     """One loaded model, called on batches."""
 
-    def __init__(self, subject: Subject) -> None:
-        self._inputs = subject.inputs
+    def __init__(self, subject: Subject, known: Iterable[str] = ()) -> None:
+        """`known` are the features that other batches may have."""
+        self._inputs, self._known = subject.inputs, known
         self._spec = tfma.ModelSpec()
         self._spec.CopyFrom(subject.spec)
         self._spec.name = ""
@@ -221,87 +190,40 @@ class Inference:
     def labelled(self, batch: Extracts) -> Extracts:
         """The batch with transformed features, labels and weights. Raises BadInput without a label."""
         (batch,) = self._transform.process(batch)
-        return labelled(self._spec, batch)
+        return labelled(self._spec, batch, self._known)
 
-    def __call__(self, batch: Extracts) -> Extracts:
-        """The batch with all that, and predictions."""
-        batch = self.labelled(batch)
-        _check_inputs(self._spec.signature_name, self._inputs, batch)
-        (found,) = self._predict.process({**batch, **_as_inputs(self._inputs, batch)})
+    def predicted(self, batch: Extracts) -> Extracts:
+        """A labelled batch with predictions. Raises ComponentFailed for inputs and outputs that cannot be evaluated."""
+        fed = {**batch, **as_inputs(self._spec.signature_name, self._inputs, batch)}
+        try:
+            (found,) = self._predict.process(fed)
+        except (ValueError, IndexError, RuntimeError) as error:
+            complaint = self._without_rows(fed)
+            if complaint is None:
+                raise
+            raise complaint from error
         return {**batch, constants.PREDICTIONS_KEY: found[constants.PREDICTIONS_KEY]}
 
-
-def labelled(spec: tfma.ModelSpec, batch: Extracts) -> Extracts:
-    """The batch with the labels and weights that are among its features. Raises BadInput without a label."""
-    found = {constants.LABELS_KEY: _values(spec, "label", batch)}
-    if spec.example_weight_key:
-        found[constants.EXAMPLE_WEIGHTS_KEY] = _values(spec, "example_weight", batch)
-    return {**batch, **found}
-
-
-def _values(spec: tfma.ModelSpec, what: str, batch: Extracts) -> Any:
-    values = model_util.get_feature_values_for_model_spec_field([spec], f"{what}_key", f"{what}_keys", batch)
-    if values is None:
-        raise no_feature(f"{what.replace('_', ' ')} {getattr(spec, f'{what}_key')!r}", f"{what}_key", batch)
-    return values
-
-
-def _check_inputs(signature: str, inputs: Mapping[str, tf.TensorSpec], batch: Extracts) -> None:
-    """Raises ComponentFailed for an input that no feature fits, before TFMA does so in its own words."""
-    if len(inputs) == 1 and next(iter(inputs.values())).dtype == tf.string:
-        return  # serialized examples
-    features = {**batch[constants.FEATURES_KEY], **(batch.get(constants.TRANSFORMED_FEATURES_KEY) or {})}
-    for name, spec in inputs.items():
-        # Keras 2 names the input of a single layer after the layer.
-        value = features.get(name, features.get(name.removesuffix("_input")))
-        if value is None:
-            wrong = f"has the input {name!r} ({spec.dtype.name} {spec.shape}), and no feature is called so"
-        elif isinstance(value, np.ndarray) and not _fits(value, spec):
-            wrong = f"takes {name!r} as {spec.dtype.name}, and the feature is {value.dtype}"
-        else:
-            continue
-        raise ComponentFailed(
-            f"signature {signature!r} {wrong}",
-            hint="Export a signature of serialized examples in run_fn, one input of tf.string and shape [None], and "
-            "parse them there, as TFX's modules do; or name inputs as the features, with their types. "
-            f"The features are {_listed(features)}.",
-        )
-
-
-def _fits(value: NDArray[Any], spec: tf.TensorSpec) -> bool:
-    """Whether the value is of the input's type, or whole numbers where it takes fractions: those are converted."""
-    kinds = value.dtype.kind, np.dtype(spec.dtype.as_numpy_dtype).kind
-    return value.dtype == spec.dtype.as_numpy_dtype or kinds == ("i", "f") or value.dtype.kind not in "if"
-
-
-def _as_inputs(inputs: Mapping[str, tf.TensorSpec], batch: Extracts) -> Extracts:
-    """The features in the types of the inputs, as clients send them: in JSON a number is a number."""
-
-    def converted(features: Mapping[str, Any]) -> dict[str, Any]:
-        return {
-            name: value.astype(spec.dtype.as_numpy_dtype)
-            if (spec := inputs.get(name)) and isinstance(value, np.ndarray) and value.dtype.kind == "i"
-            else value
-            for name, value in features.items()
-        }
-
-    keys = (constants.FEATURES_KEY, constants.TRANSFORMED_FEATURES_KEY)
-    return {key: converted(batch[key]) for key in keys if batch.get(key)}
-
-
-def no_feature(what: str, key: str, batch: Extracts) -> BadInput:
-    """The complaint that the spec's `key` names a feature that a batch does not have."""
-    transformed = batch.get(constants.TRANSFORMED_FEATURES_KEY) or {}
-    return BadInput(
-        f"{what} is neither a feature of the examples nor made by the model",
-        hint=f"The examples have {_listed(batch[constants.FEATURES_KEY])}; the model's preprocessing makes "
-        f"{_listed(transformed)}. Mend `{key}:`; or export a signature that makes it, and name it in "
-        "`preprocessing:` unless it is called transform_features.",
-    )
-
-
-def _listed(names: Any) -> str:
-    return ", ".join(sorted(map(str, names))[:30]) or "nothing"
+    def _without_rows(self, batch: Extracts) -> ComponentFailed | None:
+        """The complaint about an output that has not one row for each example, if that is what fails."""
+        (model,) = self._predict._loaded_models.values()  # noqa: SLF001  TFMA has no other way to the model
+        name, rows = self._spec.signature_name, rows_of(batch)
+        specs = model_util.get_input_specs(model, name) or {}
+        inputs = model_util.get_inputs(util.get_features_from_extracts(batch), specs)
+        (single, *_) = specs or [""]
+        inputs = inputs or {single: tf.constant(batch[constants.INPUT_KEY], dtype=tf.string)}
+        try:
+            outputs = model.signatures[name](**inputs)
+        except (ValueError, TypeError, tf.errors.OpError):
+            return None  # the model itself fails, and what it says is more to the point
+        for output, value in outputs.items():
+            if value.shape.rank == 0 or value.shape[0] != rows:
+                return ComponentFailed(
+                    f"output {output!r} of signature {name!r} has the shape {value.shape} for {rows} examples, and not "
+                    "one row for each",
+                    hint="Take it out of the signature in run_fn, or repeat it for each example (`tf.repeat`).",
+                )
+        return None
 
 
 def together(batches: dict[str, Extracts]) -> Extracts:

@@ -23,8 +23,9 @@ from tensorflow_model_analysis.metrics import metric_specs, metric_types, metric
 from tensorflow_model_analysis.slicer import slicer_lib
 from tensorflow_model_analysis.utils import util
 
-from ctd.components.evaluation_data import Extracts
+from ctd.components.evaluation_batches import Extracts, rows_of
 from ctd.components.evaluation_histograms import columns_for_histograms
+from ctd.components.evaluation_nan import without_nan
 from ctd.components.evaluation_sums import Columns, Total, total_of
 
 SliceKey = tuple[tuple[str, Any], ...]
@@ -71,7 +72,7 @@ def measure(
     batches: Iterable[Extracts], config: tfma.EvalConfig, computations: Computations
 ) -> dict[SliceKey, Metrics]:
     """The metrics and plots of every slice."""
-    batches = list(batches)
+    batches, odd = without_nan(list(batches), config)
     totals, combiners = _by_ways(batches, config, computations)
     for combiner in combiners:
         combiner.setup()
@@ -89,14 +90,15 @@ def measure(
             cells[keys] = [
                 combiner.add_inputs(total, inputs) for combiner, total in zip(combiners, cells[keys], strict=True)
             ]
-        begin += len(batch[constants.INPUT_KEY])
+        begin += rows_of(batch)
     with columns_for_histograms():
         metrics = {key: _total(key, cells, combiners) for key in set().union(*rows)}
         for key, found in metrics.items():
             inside = np.sort(np.concatenate([numbers for keys, numbers in rows.items() if key in keys]))
             for total in totals:
                 found.update(total(inside))
-        return {key: _public(_derive(found, computations, config)) for key, found in metrics.items()}
+            metrics[key] = odd.told(_public(_derive(found, computations, config)), inside)
+        return metrics
 
 
 def _by_ways(
@@ -138,6 +140,14 @@ def spec_names(config: tfma.EvalConfig) -> dict[str, str]:
     return found
 
 
+def needed_features(config: tfma.EvalConfig, computations: Computations) -> frozenset[str] | None:
+    """The features that slices are cut by; None if metrics want to see features too."""
+    if computations.needs_pipeline:
+        return frozenset()
+    slicing = Slicing(config, computations.preprocessor)
+    return None if slicing.all_features else frozenset(slicing.columns)
+
+
 class Slicing:
     """Takes batches apart into examples, by the slices they are in."""
 
@@ -147,9 +157,9 @@ class Slicing:
         self._models = [spec.name for spec in config.model_specs]
         self._preprocessor = preprocessor
         wanted = preprocessor.include_filter
-        self._all_features = any(key in wanted for key in _FEATURES)
-        self._columns = {column for spec in config.slicing_specs for column in spec.feature_keys}
-        self._columns |= {column for spec in config.slicing_specs for column in spec.feature_values}
+        self.all_features = any(key in wanted for key in _FEATURES)
+        self.columns = {column for spec in config.slicing_specs for column in spec.feature_keys}
+        self.columns |= {column for spec in config.slicing_specs for column in spec.feature_values}
 
     def by_slices(self, batch: Extracts) -> dict[frozenset[SliceKey], list[tuple[int, Extracts]]]:
         """Examples with their numbers in the batch, by the set of slices that they are in."""
@@ -171,7 +181,7 @@ class Slicing:
     def _pruned(self, batch: Extracts) -> Extracts:
         """The batch without features that nobody asks for: most of the work is in taking features apart."""
         batch = {key: value for key, value in batch.items() if key != constants.INPUT_KEY}
-        if self._all_features:
+        if self.all_features:
             return batch
         return {**batch, **{key: self._sliced(batch[key]) for key in _FEATURES if batch.get(key)}}
 
@@ -179,7 +189,7 @@ class Slicing:
         return {
             name: self._sliced(value) if isinstance(value, Mapping) else value
             for name, value in features.items()
-            if name in self._columns or isinstance(value, Mapping)
+            if name in self.columns or isinstance(value, Mapping)
         }
 
     def _transformed(self, example: Extracts) -> list[Any]:

@@ -32,7 +32,7 @@ from tensorflow_model_analysis.metrics import (
 )
 from tf_keras.src.utils import losses_utils
 
-from ctd.components.evaluation_data import Extracts
+from ctd.components.evaluation_batches import Extracts
 from ctd.components.evaluation_histograms import Bins
 
 Array = NDArray[Any]

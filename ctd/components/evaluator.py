@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,17 @@ from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 
 from ctd.components.api import Outputs, Work, check_payload, split_files, user_code
 from ctd.components.beam_runner import on_beam
-from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
-from ctd.components.evaluation_metrics import Computations, measure, spec_names
-from ctd.components.examples_io import first_records, read_split
-from ctd.components.kept_answers import KeptAnswers
+from ctd.components.evaluation_batches import MOST, Batching, Extracts, counted, in_step, rows_of
+from ctd.components.evaluation_data import Inference, Subject, together
+from ctd.components.evaluation_examples import Examples
+from ctd.components.evaluation_labels import MissingValues, no_feature
+from ctd.components.evaluation_metrics import Computations, measure, needed_features, spec_names
+from ctd.components.evaluation_mismatch import mismatch
+from ctd.components.evaluation_records import Records
+from ctd.components.kept_answers import Answers, KeptAnswers
 from ctd.components.metadata_files import schema_of
 from ctd.core.artifacts import Artifact, Value
-from ctd.core.errors import BadInput, PermanentError
+from ctd.core.errors import BadInput, ComponentFailed, PermanentError
 from ctd.core.fingerprints import digest_of
 from ctd.specs.beam import BeamRunner
 from ctd.specs.evaluator import EvaluatorSpec, Threshold
@@ -56,10 +60,15 @@ _METRICS_HINT = (
 
 @dataclass(frozen=True)
 class Measured:
-    """A model with what it made of all batches of examples."""
+    """A model with what it made of all batches of examples, as far as metrics and slices need it.
+
+    `given` and `made` are the names of all features of the examples and of the model's preprocessing.
+    """
 
     subject: Subject
     batches: Sequence[Extracts]
+    given: frozenset[str]
+    made: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,7 @@ def run(work: Work) -> Outputs:
         check_payload(work, artifact)
     files = [file for artifact in work.inputs("examples") for s in spec.splits for file in split_files(artifact, s)]
     beam = spec.beam if spec.beam and spec.beam.takes(sum(Path(file).stat().st_size for file in files)) else None
-    examples, output = _examples(work, files, BATCH if beam else None), work.output("evaluation")
+    examples, output = _examples(work, files, MOST if beam else None), work.output("evaluation")
     kept = KeptAnswers.of(output, work.optional("measured_before"), examples)
     evaluation = Evaluation(work, files, examples, output, kept, beam)
     candidate = _inferred(evaluation, _CANDIDATE, model)
@@ -106,7 +115,7 @@ def run(work: Work) -> Outputs:
 
 def _examples(work: Work, files: Sequence[str], most: int | None) -> Examples:
     """All examples, or the first `most`."""
-    records, schema = read_split(files) if most is None else first_records(files, most), work.optional("schema")
+    records, schema = Records.of_files(files, most), work.optional("schema")
     if not records:
         raise BadInput(
             f"{work.where}: there are no examples in {', '.join(work.spec(EvaluatorSpec).splits)}",
@@ -116,21 +125,69 @@ def _examples(work: Work, files: Sequence[str], most: int | None) -> Examples:
 
 
 def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
-    """What one model makes of the examples. Raises ComponentFailed where it fails."""
+    """What one model makes of the examples. Raises ComponentFailed where it fails, BadInput for missing labels."""
     evaluation.work.progress(f"{_said(evaluation)}: the {name}")
-    subject = Subject.of(name, model, evaluation.spec, evaluation.examples.features)
-    batches = list(evaluation.examples.batches())
+    examples = evaluation.examples
+    subject = Subject.of(name, model, evaluation.spec, examples.features)
+    computations = _computations(evaluation, [subject])
+    collected = _Collected(
+        subject, examples.features, needed_features(*computations), labels=not computations[1].needs_pipeline
+    )
     known = None if evaluation.beam else evaluation.kept.read(model, subject)
     if known:
         log.info("the %s, model #%d, was asked about these examples before: its answers are taken", name, model.id)
-        batches = [{**batch, **said} for batch, said in zip(batches, known, strict=True)]
+        for batch, said in in_step(examples.decoded(), known):
+            collected.add({**batch, **said, constants.INPUT_KEY: batch[constants.INPUT_KEY]})
     else:
         with user_code(f"{evaluation.work.where}: the {name} model"):
-            inference = Inference(subject)
-            batches = [inference(batch) for batch in batches]
+            inference = Inference(subject, examples.features)
+            for batch in Batching().each(collected.asking(inference), examples.decoded()):
+                collected.add(batch)
+    collected.missing.check()
     if not evaluation.beam:
-        evaluation.kept.write(model, subject, batches)
-    return Measured(subject, batches)
+        evaluation.kept.write(model, subject, collected.answers)
+    return collected.measured
+
+
+class _Collected:
+    """What is kept of the batches of one model."""
+
+    def __init__(
+        self, subject: Subject, features: frozenset[str], needed: frozenset[str] | None, *, labels: bool
+    ) -> None:
+        self._subject, self._needed, self._labels = subject, needed, labels
+        self._given, self._made = set[str](), set[str]()
+        self._batches: list[Extracts] = []
+        self.answers, self.missing = Answers(), MissingValues(subject.spec, subject.taken_of(features))
+
+    @property
+    def measured(self) -> Measured:
+        return Measured(self._subject, self._batches, frozenset(self._given), frozenset(self._made))
+
+    def asking(self, inference: Inference) -> Callable[[Extracts], Extracts]:
+        """Labels and predictions of a batch; once a label is missing the others are only counted."""
+
+        def asked(batch: Extracts) -> Extracts:
+            batch = inference.labelled(batch)
+            if self._labels:
+                self.missing.add(batch)
+            return batch if self.missing else inference.predicted(batch)
+
+        return asked
+
+    def add(self, batch: Extracts) -> None:
+        """Take in a batch, without the examples and the features that nobody needs."""
+        given, made = batch[constants.FEATURES_KEY], batch.get(constants.TRANSFORMED_FEATURES_KEY) or {}
+        self._given |= given.keys()
+        self._made |= made.keys()
+        if self.missing:
+            return
+        self.answers.add(batch)
+        pruned = {constants.FEATURES_KEY: self._pruned(given), constants.TRANSFORMED_FEATURES_KEY: self._pruned(made)}
+        self._batches.append({**batch, **pruned, constants.INPUT_KEY: counted(rows_of(batch))})
+
+    def _pruned(self, features: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in features.items() if self._needed is None or name in self._needed}
 
 
 def _said(evaluation: Evaluation) -> str:
@@ -141,12 +198,11 @@ def _said(evaluation: Evaluation) -> str:
 
 def _check_slices(evaluation: Evaluation, candidate: Measured) -> None:
     """Raises BadInput for a slice by what no example has: its limits would hold on nothing."""
-    known = set(evaluation.examples.features)
-    for batch in candidate.batches:
-        known |= batch[constants.FEATURES_KEY].keys() | (batch.get(constants.TRANSFORMED_FEATURES_KEY) or {}).keys()
+    known = evaluation.examples.features | candidate.given | candidate.made
     for feature in (feature for features in evaluation.spec.slices for feature in features):
         if feature not in known:
-            raise no_feature(f"{feature!r}, which examples are sliced by,", "slices", candidate.batches[0])
+            what = f"{feature!r}, which examples are sliced by,"
+            raise no_feature(what, "slices", candidate.given, candidate.made)
 
 
 def _measure_both(evaluation: Evaluation, candidate: Measured, baseline: Artifact) -> tuple[list[dict[str, Any]], str]:
@@ -177,17 +233,24 @@ def _only_comparisons_fail(evaluation: Evaluation, models: Sequence[Measured]) -
 def _measure(evaluation: Evaluation, models: Sequence[Measured], *, comparisons: bool = True) -> list[dict[str, Any]]:
     """The rows of metrics.json: slices of the candidate first, the whole before its parts."""
     subjects = [model.subject for model in models]
-    config = _config(evaluation.spec, subjects, comparisons=comparisons and len(models) > 1)
     evaluation.work.progress(f"{_said(evaluation)}: metrics of {len(models)} models")
-    with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
-        computations = Computations.of(config, evaluation.examples.schema)
-        if computations.needs_pipeline or evaluation.beam:
+    config, computations = _computations(evaluation, subjects, comparisons=comparisons and len(models) > 1)
+    if computations.needs_pipeline or evaluation.beam:
+        with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
             found = _by_pipeline(evaluation, subjects, config)
-        else:
-            found = _here(evaluation, models, config, computations)
-        names = spec_names(config)
+    else:
+        found = _here(evaluation, models, config, computations)
+    names = spec_names(config)
     rows = [row for slice_metrics in found for row in _rows(slice_metrics, names)]
     return sorted(rows, key=lambda row: (row["model"] != _CANDIDATE, row["slice"] != [], str(row["slice"])))
+
+
+def _computations(
+    evaluation: Evaluation, subjects: Sequence[Subject], *, comparisons: bool = False
+) -> tuple[tfma.EvalConfig, Computations]:
+    config = _config(evaluation.spec, subjects, comparisons=comparisons)
+    with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
+        return config, Computations.of(config, evaluation.examples.schema)
 
 
 def _properties(model: Artifact, compared: Artifact | None, skipped: str) -> dict[str, Value]:
@@ -243,9 +306,13 @@ def _here(
     evaluation: Evaluation, models: Sequence[Measured], config: tfma.EvalConfig, computations: Computations
 ) -> list[Any]:
     """The metrics of each slice, computed in this process and written as TFMA writes them."""
-    parts = zip(*(model.batches for model in models), strict=True)
+    parts = in_step(*(model.batches for model in models))
     batches = (together({m.subject.name: b for m, b in zip(models, part, strict=True)}) for part in parts)
-    found = measure(batches, config, computations).items()
+    try:
+        with user_code(f"{evaluation.work.where}: computing metrics", hint=_METRICS_HINT):
+            found = measure(batches, config, computations).items()
+    except ComponentFailed as error:
+        raise _explained(evaluation, models, error) from error
     metrics = [writers.convert_slice_metrics_to_proto((key, _only(values, plots=False)), None) for key, values in found]
     plots = [writers.convert_slice_plots_to_proto((key, _only(values, plots=True)), None) for key, values in found]
     _write(evaluation.output / f"{constants.METRICS_KEY}-00000-of-00001.tfrecord", metrics)
@@ -260,6 +327,14 @@ def _here(
     )
     (evaluation.output / "eval_config.json").write_text(json_format.MessageToJson(said))
     return metrics
+
+
+def _explained(evaluation: Evaluation, models: Sequence[Measured], error: ComponentFailed) -> ComponentFailed:
+    """The error in terms of labels and predictions, if it can be told what is amiss with them."""
+    found = next(filter(None, (mismatch(model.subject.spec, model.batches) for model in models)), None)
+    if found is None:
+        return error
+    return ComponentFailed(f"{evaluation.work.where}: computing metrics: {found[0]}", hint=found[1])
 
 
 def _by_pipeline(evaluation: Evaluation, subjects: Sequence[Subject], config: tfma.EvalConfig) -> list[Any]:

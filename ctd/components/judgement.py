@@ -9,8 +9,11 @@ from dataclasses import dataclass
 
 from ctd.core.errors import SpecError
 from ctd.specs.evaluator import Threshold
+from ctd.specs.metric_names import INFINITE_PREDICTIONS, NAN_PREDICTIONS
 from ctd.specs.metric_values import COMPARISONS, more_is_better, no_direction
 
+# What predictions are that are no numbers, by what an evaluation calls their count.
+_ODD = {NAN_PREDICTIONS: "NaN", INFINITE_PREDICTIONS: "infinite"}
 # Limits are decimal numbers that people write; 0.80 - 0.79 must count as 0.01.
 _ROUNDING = 1e-9
 
@@ -50,6 +53,8 @@ class Check:
     passed: bool
 
     def __str__(self) -> str:
+        if self.metric in _ODD:
+            return f"{self.slice}: {self.value:,.0f} of {self.examples:,} predictions are {_ODD[self.metric]}"
         if self.value is None:
             return f"{self.slice}: {self.metric} is missing or not a number"
         if self.kind is Limit.BASELINE and self.baseline is not None:
@@ -100,8 +105,19 @@ def judge(
                 alone.add(row.slice)
     if before is not None:
         alone |= before.keys() - {row.slice for row in candidate}
+    checks = [*_of_odd_predictions(candidate, checks), *checks]
     blessed, reason = _decide(checks, len(candidate), before is not None, why_alone)
     return Verdict(blessed, reason, checks, len(small), len(alone), len(candidate))
+
+
+def _of_odd_predictions(candidate: Sequence[Row], checks: Sequence[Check]) -> Iterator[Check]:
+    """A prediction that is NaN refuses. Infinite ones may do so, through metrics that are no number for them."""
+    without_number = {check.slice for check in checks if check.value is None}
+    for row in candidate:
+        for name in _ODD:
+            many = row.metrics.get(name)
+            if many and (name == NAN_PREDICTIONS or row.label in without_number):
+                yield Check(row.label, name, Limit.AT_MOST, 0.0, many, None, row.examples, passed=False)
 
 
 def _check_directions(limits: Mapping[str, Threshold]) -> None:

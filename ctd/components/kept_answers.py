@@ -7,7 +7,6 @@ that its content depends on, and without it the models are asked.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,9 @@ import tensorflow_model_analysis as tfma
 from numpy.typing import NDArray
 from tensorflow_model_analysis import constants
 
-from ctd.components.evaluation_data import BATCH, Examples, Extracts, Subject
+from ctd.components.evaluation_batches import Extracts, counted
+from ctd.components.evaluation_data import Subject
+from ctd.components.evaluation_examples import Examples
 from ctd.core.artifacts import Artifact
 from ctd.core.fingerprints import digest_of
 
@@ -29,6 +30,7 @@ log = logging.getLogger(__name__)
 
 FOLDER = "answers"
 _MOST = 64 << 20  # bytes: what takes more is sooner computed than copied and summed
+_FORM = 4096  # of the files: once how many examples a batch had, which is free since
 _KEPT = (
     constants.PREDICTIONS_KEY,
     constants.LABELS_KEY,
@@ -48,12 +50,8 @@ class KeptAnswers:
 
     @classmethod
     def of(cls, output: Path, before: Artifact | None, examples: Examples) -> KeptAnswers:
-        records = hashlib.sha256()
-        for record in examples.records:
-            records.update(len(record).to_bytes(8, "big"))
-            records.update(record)
         schema = examples.schema.SerializeToString(deterministic=True).hex() if examples.schema else ""
-        common = digest_of([records.hexdigest(), BATCH, schema, tf.__version__, tfma.__version__])
+        common = digest_of([examples.records.digest, _FORM, schema, tf.__version__, tfma.__version__])
         return cls(output / FOLDER, Path(before.uri, FOLDER) if before else None, common)
 
     def read(self, model: Artifact, subject: Subject) -> Sequence[Extracts] | None:
@@ -68,9 +66,9 @@ class KeptAnswers:
             log.warning("model #%d is asked again: what it said before is damaged: %s", model.id, error)
             return None
 
-    def write(self, model: Artifact, subject: Subject, batches: Sequence[Extracts]) -> None:
+    def write(self, model: Artifact, subject: Subject, answers: Answers) -> None:
         """Keep what the model made of each batch, where that is arrays of a reasonable size."""
-        arrays = _storable(dict(_flat(batches)))
+        arrays = _storable(dict(_flat(answers.batches)))
         if model.digest and arrays:
             self.folder.mkdir(exist_ok=True)
             np.savez(self.folder / self._name(model, subject), **arrays)
@@ -80,6 +78,30 @@ class KeptAnswers:
         spec.CopyFrom(subject.spec)
         spec.name, spec.is_baseline = "", False  # who it is compared with changes no answer
         return f"{digest_of([self.common, model.digest, spec.SerializeToString(deterministic=True).hex()])}.npz"
+
+
+class Answers:
+    """What a model made of each batch, as long as all of it has a reasonable size."""
+
+    def __init__(self) -> None:
+        self.batches: list[Extracts] = []
+        self._room = _MOST
+
+    def add(self, batch: Extracts) -> None:
+        """Take in what the model made of one more batch."""
+        if self._room < 0:
+            return
+        self.batches.append({key: batch[key] for key in _KEPT if key in batch})
+        self._room -= sum(_bytes_of(value) for _, value in _flat(self.batches[-1:]))
+        if self._room < 0:
+            self.batches.clear()
+
+
+def _bytes_of(value: Any) -> int:
+    if not isinstance(value, np.ndarray):
+        return _MOST + 1  # nothing that a file could hold
+    texts = value.ravel() if value.dtype.hasobject else ()
+    return value.nbytes + sum(len(text) for text in texts if isinstance(text, (bytes, str)))
 
 
 def _flat(batches: Sequence[Extracts]) -> Iterator[tuple[str, Any]]:
@@ -106,6 +128,7 @@ def _nested(arrays: _Arrays) -> list[Extracts]:
         for name in path[:-1]:
             place = place.setdefault(name, {})
         place[path[-1]] = array.astype(object) if array.dtype.kind == "S" else array
+        batches[int(number)][constants.INPUT_KEY] = counted(len(array))
     return [batches[number] for number in sorted(batches)]
 
 

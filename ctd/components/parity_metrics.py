@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,8 +17,12 @@ from tensorflow_model_analysis import constants
 from tensorflow_model_analysis.proto import config_pb2
 
 from ctd.components.api import SERVING_DIR, user_code
-from ctd.components.evaluation_data import Examples, Extracts, Inference, Subject, labelled
+from ctd.components.evaluation_batches import Batching, Extracts
+from ctd.components.evaluation_data import Inference, Subject
+from ctd.components.evaluation_examples import Examples
+from ctd.components.evaluation_labels import MissingValues, labelled
 from ctd.components.evaluation_metrics import Computations, measure, spec_name, spec_names
+from ctd.components.evaluation_records import Records
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
 from ctd.deploy.conversion import Feeds
@@ -71,7 +75,8 @@ class Yardstick:
 
     def labels_in(self, records: Sequence[bytes]) -> list[Extracts]:
         """Batches of examples that have the label among their features. Raises BadInput if they have not."""
-        return [labelled(self.config.model_specs[0], batch) for batch in Examples.of(records, None).batches()]
+        examples, spec = Examples.of(Records.of(records), None), self.config.model_specs[0]
+        return self._complete(labelled(spec, batch, examples.features) for batch in examples.decoded())
 
     def labels_by(self, model: Artifact, records: Sequence[bytes]) -> list[Extracts]:
         """Batches of raw examples, with the label as the model's preprocessing makes it, or their own.
@@ -80,8 +85,17 @@ class Yardstick:
         """
         subject = Subject(f"model #{model.id}", Path(model.uri, SERVING_DIR), self.config.model_specs[0], {})
         with user_code(f"{self.where}: the label of parity.metrics, made by model #{model.id}"):
-            inference = Inference(subject)
-            return [inference.labelled(batch) for batch in Examples.of(records, None).batches()]
+            examples = Examples.of(Records.of(records), None)
+            inference = Inference(subject, examples.features)
+            return self._complete(Batching().each(inference.labelled, examples.decoded()))
+
+    def _complete(self, batches: Iterable[Extracts]) -> list[Extracts]:
+        """The batches. Raises BadInput if an example has no label or weight."""
+        found, missing = list(batches), MissingValues(self.config.model_specs[0])
+        for batch in found:
+            missing.add(batch)
+        missing.check()
+        return found
 
     def measure(self, batches: Sequence[Extracts], answers: Sequence[Feeds]) -> Mapping[str, float | None]:
         """The metrics by their names; None is no finite number. Both arguments are of the same examples, in order."""
@@ -95,7 +109,7 @@ class Yardstick:
             computations = Computations.of(self.config, None)
             (found,) = measure(judged, self.config, computations).values()
             names = spec_names(self.config)
-        return {_name(key, names): _finite(value) for key, value in found.items()}
+        return {_name(key, names): _finite(value) for key, value in found.items() if key.name in names}
 
     def _predictions(self, answers: Sequence[Feeds], examples: int) -> NDArray[Any]:
         """The answers to all examples. Raises BadInput for an output that has not one of one shape for each."""

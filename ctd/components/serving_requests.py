@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.distance import apart
 from ctd.components.examples_io import first_records
+from ctd.components.input_types import as_input
 from ctd.core.artifacts import Artifact
 from ctd.serving import custom_ops
 
@@ -107,14 +108,17 @@ def _value(name: str, spec: tf.TensorSpec, example: tf.train.Example) -> NDArray
         return None
     values = np.array(getattr(features[key], kind).value, dtype=object if spec.dtype == tf.string else None)
     rank = spec.shape.rank
+    typed = as_input(values, spec.dtype)
+    if typed is None:
+        return None
     if rank == 0:  # one example at a time
-        return values.astype(spec.dtype.as_numpy_dtype).reshape(()) if values.size == 1 else None
+        return typed.reshape(()) if values.size == 1 else None
     if rank and spec.shape[0] not in (None, 1):
         return None  # so many examples at once, and no other number
     shape = [1, len(values)] if rank is None else [1, *(-1 if size is None else size for size in spec.shape[1:])]
     if not values.size or shape.count(-1) > 1 or (-1 not in shape and int(np.prod(shape)) != values.size):
         return None
-    return values.astype(spec.dtype.as_numpy_dtype).reshape(shape)
+    return typed.reshape(shape)
 
 
 def complaint(served: Feeds, expected: Feeds, tolerance: float = _TOLERANCE) -> str:

@@ -37,6 +37,9 @@ OWN_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 ALWAYS_MEASURED = frozenset({"ExampleCount"})
 """What every evaluation has, asked for or not."""
 
+NAN_PREDICTIONS, INFINITE_PREDICTIONS = "NanPredictions", "InfinitePredictions"
+"""How many predictions are no numbers: a slice has them beside its metrics where there are any."""
+
 _GROUPS = "is of groups of examples, and an evaluator has no key of groups"
 _ATTRIBUTIONS = "is of attributions, which no signature gives"
 UNMEASURABLE = {

@@ -131,6 +131,26 @@ BASELINE_001 = limit(not_worse_than_baseline_by=0.01)
             limit(at_least=0.7, not_worse_than_baseline_by=0.01), [row(0.75)], None, True, "blessed",
             id="without a baseline the value decides",
         ),
+        pytest.param(
+            limit(at_least=0.7), [row(0.75, NanPredictions=13.0)], None, False,
+            "not blessed: overall: 13 of 1,000 predictions are NaN", id="predictions that are NaN refuse",
+        ),
+        pytest.param(
+            limit(at_least=0.7), [row(0.75), row(0.8, at=HOUR_3, NanPredictions=1.0)], None, False,
+            "not blessed: trip_start_hour=3: 1 of 1,000 predictions are NaN", id="those of a slice too",
+        ),
+        pytest.param(
+            limit(at_least=0.7), [row(None, InfinitePredictions=2.0)], None, False,
+            "not blessed: overall: 2 of 1,000 predictions are infinite (1 more)", id="why there is no number",
+        ),
+        pytest.param(
+            limit(at_least=0.7), [row(0.75, InfinitePredictions=2.0)], None, True, "blessed: 1 slice",
+            id="infinite predictions are not refused for themselves",
+        ),
+        pytest.param(
+            limit(at_least=0.7), [row(0.75)], [row(0.7, NanPredictions=9.0)], True, "blessed: 1 slice",
+            id="a baseline may predict what it likes",
+        ),
     ],
 )  # fmt: skip
 def test_the_verdict_and_its_reason(
