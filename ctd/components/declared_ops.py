@@ -17,7 +17,7 @@ def register(names: Sequence[str]) -> None:
     try:
         custom_ops.register(names)
     except ServingError as error:
-        hint = "Correct `op_libraries` of the infra_validator, or install the package and `ctd retry`."
+        hint = "Correct `op_libraries` of the node, or install the package and `ctd retry`."
         raise ComponentFailed(error.message, hint=hint) from error
 
 

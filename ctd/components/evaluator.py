@@ -26,6 +26,7 @@ from tensorflow_model_analysis.writers import metrics_plots_and_validations_writ
 from tfx_bsl.tfxio.tensor_adapter import TensorAdapterConfig
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 
+from ctd.components import declared_ops
 from ctd.components.api import Outputs, Work, check_payload, split_files, user_code
 from ctd.components.beam_runner import on_beam
 from ctd.components.evaluation_batches import MOST, Batching, Extracts, counted, in_step, rows_of
@@ -93,6 +94,7 @@ class Evaluation:
 def run(work: Work) -> Outputs:
     """Evaluate on the given splits of all given spans."""
     spec = work.spec(EvaluatorSpec)
+    declared_ops.register(spec.op_libraries)
     model, baseline = work.input("model"), work.optional("baseline_model")
     for artifact in work.inputs("examples"):
         check_payload(work, artifact)

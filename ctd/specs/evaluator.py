@@ -14,6 +14,7 @@ from ctd.specs.base import Complaint, Complaints, Name, Piece, Spec
 from ctd.specs.beam import BeamNode
 from ctd.specs.metric_names import ALWAYS_MEASURED, METRICS, OWN_NAME, no_metric
 from ctd.specs.metric_values import COMPARISONS, no_direction, no_number
+from ctd.specs.op_library import OpLibrary
 from ctd.specs.windows import WindowedNode
 
 
@@ -82,6 +83,10 @@ class EvaluatorSpec(WindowedNode, BeamNode):
         json_schema_extra={"propertyNames": {"anyOf": [{"enum": [*sorted(METRICS)]}, {"pattern": OWN_NAME}]}},
     )
     splits: tuple[Name, ...] = ("eval",)
+    op_libraries: tuple[OpLibrary, ...] = Field(
+        default=(),
+        description="packages, modules or shared objects (.so) with ops that the model needs besides TensorFlow's own",
+    )
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> EvaluatorSpec:

@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from datetime import timedelta
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import Field, model_validator
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import Latest, Newest, Take
-from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath, against_file
+from ctd.specs.base import Complaint, Complaints, Duration, Name, NodeSpec, Piece, Spec, SpecPath
+from ctd.specs.op_library import OpLibrary
 
 Image = Annotated[str, Field(pattern=r"^\S+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})$")]
 """A container image with its tag or digest: without one it would be another image tomorrow."""
-
-
-_LIBRARY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-
-
-def _library(name: str, info: ValidationInfo) -> str:
-    """A path relative to the file it is written in, or the name of an installed package or module."""
-    if "," in name:
-        raise Complaint(f"{name!r} has a comma", "Write a list: `op_libraries: [one, other]`.")
-    if "/" in name or name.endswith(".so"):
-        return against_file(name, info)
-    if not _LIBRARY.fullmatch(name):
-        raise Complaint(
-            f"{name!r} is neither a path of a shared object nor the name of a Python package",
-            "Write `tensorflow_text`, or `./my_ops.so`.",
-        )
-    return name
-
-
-OpLibrary = Annotated[str, AfterValidator(_library)]
 
 
 class DockerServer(Spec):

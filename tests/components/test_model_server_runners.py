@@ -174,6 +174,7 @@ def test_the_first_server_that_is_there_is_chosen(
     assert chosen(runner="binary") == [str(binary)]
     assert chosen(images=[IMAGE], docker=here, binary=str(named)) == [str(named)]
     assert chosen(runner="embedded") == ["embedded"]
+    assert chosen(op_libraries=["my_ops"]) == ["embedded"]  # it is the one that can have them
     assert docker[1].pulled == []
     shutil.rmtree(binary.parent)
     with pytest.raises(ServerNotStarted, match="no tensorflow_model_server on PATH"):

@@ -12,8 +12,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import TypeAdapter
 
 from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.work import Request
+from ctd.specs.nodes import AnyNode
 from tests.components import evaluation_models as small
 from tests.components.conftest import Perform
 from tests.components.serving_process import PATIENCE, Running, publish, running_server
@@ -166,17 +169,49 @@ def test_a_library_that_is_not_there_ends_the_server_at_once(library: str, words
     assert (ended.returncode, words in ended.stderr) == (1, True), ended.stderr[-500:]
 
 
-# The pusher in a process of its own: this one has loaded the library in the tests above.
-PUSHES = """
-import json, sys
-from pathlib import Path
-from ctd.components import pusher
+# A component in a process of its own: this one has loaded the library in the tests above.
+RUNS = """
+import importlib, json, sys
 from ctd.components.api import Work
+from ctd.core.errors import ComponentFailed
 from ctd.core.work import Request
 
-(made,) = pusher.run(Work(Request.from_json(json.load(sys.stdin))))["pushed_model"]
-print(json.dumps(dict(made.properties)))
+request = Request.from_json(json.load(sys.stdin))
+try:
+    ((_, (made,)),) = importlib.import_module(request.entrypoint).run(Work(request)).items()
+    print(json.dumps(dict(made.properties)))
+except ComponentFailed as failed:
+    print(json.dumps(failed.message))
 """
+
+
+def run(
+    folder: Path,
+    component: str,
+    spec: dict[str, Any],
+    inputs: dict[str, Artifact],
+    target: dict[str, Any] | None = None,
+) -> Any:
+    """The properties of what the component made, or why it failed."""
+    node = TypeAdapter(AnyNode).validate_python({"kind": component, **spec})
+    piece = next(piece for piece in node.pieces() if piece.entrypoint == f"ctd.components.{component}")
+    request = Request(
+        execution_id=1,
+        pipeline="test",
+        node=component,
+        kind=component,
+        key="all",
+        entrypoint=piece.entrypoint,
+        staging=str(folder),
+        spec=node.model_dump(mode="json"),
+        outputs=piece.makes,
+        piece=piece.name,
+        inputs={key: (artifact,) for key, artifact in inputs.items()},
+        target=target,
+    )
+    said = json.dumps(request.to_json())
+    done = subprocess.run([sys.executable, "-c", RUNS], input=said, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_golden_requests_know_the_libraries_that_the_model_was_blessed_with(
@@ -188,40 +223,19 @@ def test_golden_requests_know_the_libraries_that_the_model_was_blessed_with(
     base.mkdir(parents=True)
     flags = (f"--model_base_path={base}", "--model_name=test", f"--op_libraries={library}")
     with running_server(tmp_path / "server", *flags) as server:
-        pushed = push(models, blessing, examples, base, server, tmp_path)
+        target = {"target": "serving", "kind": "tf_serving", "path": str(base), "server": {"grpc": server.grpc}}
+        inputs = {"model": model(models, "one_more"), "infra_blessing": blessing, "examples": examples}
+        spec = {"targets": ["serving"], "require": ["infra"]}
+        pushed = run(tmp_path / "staging", "pusher", spec, inputs, target)
     assert pushed["verified"] == 1
     assert "5 golden requests, answers at most" in pushed["reason"]
 
 
-def push(
-    models: Path, blessing: Artifact, examples: Artifact, base: Path, server: Running, folder: Path
-) -> dict[str, Any]:
-    core = importlib.import_module("ctd.core.work")
-    target = {"target": "serving", "kind": "tf_serving", "path": str(base), "server": {"grpc": server.grpc}}
-    request = core.Request(
-        execution_id=1,
-        pipeline="test",
-        node="pusher",
-        kind="pusher",
-        key="all",
-        entrypoint="ctd.components.pusher",
-        staging=str(folder / "staging"),
-        spec={"kind": "pusher", "targets": ["serving"], "require": ["infra"]},
-        outputs={"pushed_model": ArtifactType.PUSHED_MODEL},
-        piece="serving",
-        inputs={
-            "model": (model(models, "one_more"),),
-            "infra_blessing": (blessing,),
-            "examples": (examples,),
-        },
-        target=target,
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", PUSHES],
-        input=json.dumps(request.to_json()),
-        stdout=subprocess.PIPE,
-        text=True,
-        check=True,
-    )
-    properties: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return properties
+def test_a_model_is_evaluated_with_the_libraries_that_the_evaluator_names(
+    models: Path, examples: Artifact, tmp_path: Path
+) -> None:
+    inputs = {"model": model(models, "one_more"), "examples": examples}
+    spec = {"label_key": "tips", "metrics": {"MeanSquaredError": {"at_most": 100.0}}}
+    assert "'OneMore'" in run(tmp_path / "without", "evaluator", spec, inputs)
+    named = {**spec, "op_libraries": [str(models / "one_more.so")]}
+    assert run(tmp_path / "with", "evaluator", named, inputs)["current_model_id"] == 7

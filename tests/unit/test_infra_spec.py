@@ -24,6 +24,14 @@ def spec(**said: Any) -> InfraValidatorSpec:
         pytest.param({"images": ["tensorflow/serving"]}, "should match pattern", id="an image that changes"),
         pytest.param({"images": ["here:5000/serving"]}, "should match pattern", id="a port is no tag"),
         pytest.param({"runner": "docker", "binary": "/x"}, "`binary` is not used by docker", id="idle binary"),
+        pytest.param(
+            {"runner": "docker", "op_libraries": ["my_ops"]}, "`op_libraries` is not used by docker", id="idle library"
+        ),
+        pytest.param(
+            {"binary": "/x", "op_libraries": ["my_ops"]}, "`op_libraries` is not used by `binary`", id="other server"
+        ),
+        pytest.param({"op_libraries": ["one,other"]}, "'one,other' has a comma", id="two libraries in one"),
+        pytest.param({"op_libraries": ["my-ops"]}, "neither a path of a shared object nor", id="no library"),
         pytest.param({"runner": "kubernetes"}, "needs to know where", id="some cluster"),
         pytest.param({"max_latency": "0s"}, "longer than nothing", id="no time at all"),
     ],
@@ -45,3 +53,14 @@ def test_what_is_asked_of_a_model_is_part_of_the_work_and_where_it_is_asked_is_n
     assert plain.settings == same.settings == {}
     (other,) = spec(runner="docker", warmup=True, max_latency="50ms").pieces()
     assert other.settings == {"runner": "docker", "warmup": True, "max_latency": "50ms"}
+
+
+def test_a_shared_object_is_named_relative_to_the_file_and_a_package_is_not() -> None:
+    said = {"kind": "infra_validator", "op_libraries": ["struct2tensor", "my.ops", "../ops/my.so", "/opt/o.so", "o.so"]}
+    read = InfraValidatorSpec.model_validate(said, context={"base": "/site/specs"})
+    expected = ("struct2tensor", "my.ops", "/site/ops/my.so", "/opt/o.so", "/site/specs/o.so")
+    assert read.op_libraries == expected
+
+
+def test_a_validator_without_libraries_is_known_by_what_it_was_known_by_before() -> None:
+    assert "op_libraries" not in spec().settings()
