@@ -1,4 +1,4 @@
-"""How often each text occurs: TFDV's counts as its Beam pipeline makes them, without Beam and in limited memory.
+"""How often each text or category occurs: TFDV's counts as its Beam pipeline makes them, in limited memory.
 
 TFDV's own generator for use without Beam is another one: it counts all texts of 1,024 bytes or more as one, and all
 that are not UTF-8, so that a column of free text looks like one of categories.
@@ -15,11 +15,13 @@ import pyarrow.compute as pc
 from tensorflow_data_validation import StatsOptions
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics.generators.stats_generator import CombinerStatsGenerator
-from tensorflow_data_validation.utils import stats_util
+from tensorflow_data_validation.utils import schema_util, stats_util
 from tensorflow_data_validation.utils.top_k_uniques_stats_util import (
     FeatureValueCount,
     make_feature_stats_proto_topk_uniques,
+    output_categorical_numeric,
 )
+from tensorflow_metadata.proto.v0.schema_pb2 import INT
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics, FeatureNameStatistics
 from tfx_bsl.arrow import array_util
 from tfx_bsl.sketches import KmvSketch, MisraGriesSketch
@@ -112,6 +114,13 @@ class _Sketches:
         return self._distinct.Estimate(), [(one["values"], round(one["counts"])) for one in estimated]
 
 
+def _as_texts(numbers: pa.Array) -> pa.Array:
+    """Numbers as TFDV's sketches write them."""
+    if pa.types.is_integer(numbers.type):
+        return numbers.cast(pa.large_string()).cast(pa.large_binary())
+    return pa.array([f"{number:g}".encode() for number in numbers.to_pylist()], pa.large_binary())
+
+
 def _short(text: bytes) -> bytes:
     if len(text) < _LONG:
         return text
@@ -121,11 +130,17 @@ def _short(text: bytes) -> bytes:
 
 
 class TextCountsGenerator(CombinerStatsGenerator):
-    """The same of all features of text, as one of TFDV's generators."""
+    """The same of all features of text, and of numbers that the schema calls categories, as one of TFDV's generators.
+
+    TFDV sorts whole numbers that are equally frequent by size, and fractions by their text, of six digits.
+    """
 
     def __init__(self, options: StatsOptions) -> None:
         super().__init__("TextCounts")
         self._options = options
+        schema = options.schema
+        self._images = frozenset(schema_util.get_bytes_features(schema)) if schema else frozenset()
+        self._categories = schema_util.get_categorical_numeric_feature_types(schema) if schema else {}
 
     def create_accumulator(self) -> dict[Any, TextCounts]:
         return {}
@@ -133,9 +148,11 @@ class TextCountsGenerator(CombinerStatsGenerator):
     def add_input(self, accumulator: dict[Any, TextCounts], batch: pa.RecordBatch) -> dict[Any, TextCounts]:
         for path, values, _ in arrow_util.enumerate_arrays(batch, example_weight_map=None, enumerate_leaves_only=True):
             kind = stats_util.get_feature_type_from_arrow_type(path, values.type)
-            if kind == FeatureNameStatistics.STRING:
-                texts, _ = array_util.flatten_nested(values)
-                accumulator.setdefault(path, TextCounts()).add(texts)
+            if kind == FeatureNameStatistics.STRING and path not in self._images:
+                accumulator.setdefault(path, TextCounts()).add(array_util.flatten_nested(values)[0])
+            elif output_categorical_numeric(self._categories, path, kind):
+                numbers, _ = array_util.flatten_nested(values)
+                accumulator.setdefault(path, TextCounts()).add(_as_texts(numbers))
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[dict[Any, TextCounts]]) -> dict[Any, TextCounts]:
@@ -149,6 +166,8 @@ class TextCountsGenerator(CombinerStatsGenerator):
         made = DatasetFeatureStatistics()
         for path, counts in accumulator.items():
             different, counted = counts.found()
+            if self._categories.get(path) == INT:
+                counted = [(int(text), count) for text, count in counted]
             if counted:
                 feature = make_feature_stats_proto_topk_uniques(
                     feature_path=path,
