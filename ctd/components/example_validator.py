@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from tensorflow_data_validation import validate_statistics
@@ -16,9 +15,13 @@ from tensorflow_metadata.proto.v0.schema_pb2 import FeatureType, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 from ctd.components.api import Outputs, Work, split_names
+from ctd.components.category_ranges import add_ranges
+from ctd.components.counted_schema import is_categorical
 from ctd.components.custom_validations import evaluate
-from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, unmeasured
+from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, measurements
+from ctd.components.measurable import Compared, limited, measurable, unmeasured
 from ctd.components.metadata_files import ANOMALIES_FILE, blanks_as_missing, schema_of, statistics_of, write_message
+from ctd.components.unchecked import never_checked, unchecked
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
 from ctd.specs.hints import listed
@@ -52,7 +55,7 @@ def run(work: Work) -> Outputs:
         blessed_splits=json.dumps({split: int(not f.errors) for split, f in found.items()}),
         anomalies=sum(len(f.errors) for f in found.values()),
         warnings=sum(len(f.warnings) for f in found.values()),
-        reason=in_words(found, validator.measured(), validator.not_measured()),
+        reason=in_words(found, validator.measured(anomalies), validator.not_measured()),
     )
     return {"anomalies": [made]}
 
@@ -84,7 +87,7 @@ def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schem
 
 def _set_limit(feature: Any, comparator: Any, limit: float) -> None:
     # Categories have a distance between two values' frequencies, numbers one between two distributions.
-    categorical = feature.type == FeatureType.BYTES or feature.int_domain.is_categorical
+    categorical = feature.type == FeatureType.BYTES or is_categorical(feature)
     (comparator.infinity_norm if categorical else comparator.jensen_shannon_divergence).threshold = limit
 
 
@@ -110,47 +113,71 @@ class _Validator:
     def judge(self, split: str) -> tuple[Any, Findings]:
         """TFDV's anomalies of a split, and what they say."""
         statistics = _statistics(self.work.input("statistics"), split)
-        beside, notes = {}, []
-        for key, word in _MEASURED.items():
-            other, why_not = self._other(key, split)
-            if other is not None:
-                beside[key] = other
-            elif why_not and self._limited(word):
-                notes.append(f"{word} not measured: {why_not}")
-        validate = partial(validate_statistics, statistics, self.schema, self.spec.environment, **beside)
-        anomalies = validate()
-        found = findings_of(anomalies, {word: self._whose(key) for key, word in _MEASURED.items() if key in beside})
+        others, notes = self._others(split)
+        schema, why_not = measurable(self.schema, statistics, others)
+        anomalies = self._anomalies(statistics, schema, others)
+        found = findings_of(anomalies, {word: other.whose for word, other in others.items()})
         if anomalies.data_missing:
             return anomalies, found + Findings(notes=(_NOTHING,))
-        for key in beside:
-            notes += unmeasured(anomalies, _MEASURED[key], self._limited(_MEASURED[key]))
+        notes += [*why_not, *(note for word in others for note in unmeasured(anomalies, schema, word))]
         where = f"{self.work.where}, split {split}"
-        asked = evaluate(self.spec.validations, statistics, beside.get("previous_statistics"), where)
-        anomalies = validate(custom_validation_config=asked.config)
-        return anomalies, found + asked.findings + Findings(notes=tuple(notes))
+        before = others["drift"].statistics if "drift" in others else None
+        asked = evaluate(self.spec.validations, statistics, before, where)
+        anomalies = self._anomalies(statistics, schema, others, custom_validation_config=asked.config)
+        return anomalies, found + asked.findings + Findings(notes=(*notes, *unchecked(self.schema, statistics)))
 
-    def measured(self) -> list[str]:
-        """What the span was compared with."""
-        return [
-            f"{word} measured against {self._whose(key)}"
-            for key, word in _MEASURED.items()
-            if self._limited(word) and self.work.optional(key)
-        ]
+    def _anomalies(
+        self,
+        statistics: DatasetFeatureStatisticsList,
+        schema: Schema,
+        others: Mapping[str, Compared],
+        **custom: Any,
+    ) -> Any:
+        beside = {key: others[word].statistics for key, word in _MEASURED.items() if word in others}
+        found = validate_statistics(statistics, schema, self.spec.environment, **beside, **custom)
+        add_ranges(found, statistics, schema, self.spec.environment)
+        found.baseline.CopyFrom(self.schema)
+        return found
+
+    def measured(self, anomalies: Mapping[str, Any]) -> list[str]:
+        """What the span was compared with, where something could be measured."""
+        some = {word for said in anomalies.values() for _, word, _ in measurements(said)}
+        if self._of_all("drift") and any(self._other("previous_statistics", split)[0] for split in anomalies):
+            some.add("drift")
+        return [f"{word} measured against {self._whose(key)}" for key, word in _MEASURED.items() if word in some]
 
     def not_measured(self) -> list[str]:
-        """What there was nothing to compare with for, though there are limits."""
+        """What there was nothing to compare with for, though there are limits; and what nothing is compared with."""
         span = self.work.input("statistics").span_name
         (piece,) = self.spec.pieces()
         nobody = {"drift": f"no span before {span}", "skew": f"no serving span up to {span} yet"}
-        return [
-            f"{word} not measured: {nobody[word] if key in piece.takes else f'`inputs` names no {key}'}"
+        without = [
+            f"{what} not measured: {nobody[word] if key in piece.takes else f'`inputs` names no {key}'}"
             for key, word in _MEASURED.items()
-            if self._limited(word) and not self.work.optional(key)
+            for what in self._limited(word)
+            if not self.work.optional(key)
         ]
+        return [*without, *never_checked(self.schema)]
 
     def _limited(self, word: str) -> list[str]:
-        """The features whose drift or skew has a limit, by spec or schema."""
-        return [f.name for f in self.schema.feature if f.HasField(f"{word}_comparator")]
+        """What there are limits on, by spec or schema: the drift or skew of features, or the number of examples."""
+        return [*([word] if any(limited(self.schema, word)) else []), *self._of_all(word)]
+
+    def _of_all(self, word: str) -> list[str]:
+        limits = self.schema.dataset_constraints.num_examples_drift_comparator
+        return ["num_examples_drift_comparator"] if word == "drift" and limits.ByteSize() else []
+
+    def _others(self, split: str) -> tuple[dict[str, Compared], list[str]]:
+        """What a split is compared with, as drift and as skew, and why not."""
+        found: dict[str, Compared] = {}
+        notes: list[str] = []
+        for key, word in _MEASURED.items():
+            statistics, why_not = self._other(key, split)
+            if statistics is not None:
+                found[word] = Compared(statistics, self._whose(key))
+            elif why_not:
+                notes += [f"{what} not measured: {why_not}" for what in self._limited(word)]
+        return found, notes
 
     def _whose(self, key: str) -> str:
         other = self.work.input(key)

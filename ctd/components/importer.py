@@ -6,11 +6,12 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctd.components.api import SCHEMA_FILE, SERVING_DIR, Outputs, Work
 from ctd.components.counted_schema import counted_digest
 from ctd.components.metadata_files import digest_of_messages, read_schema
-from ctd.core.artifacts import COUNTED, Value
+from ctd.core.artifacts import COUNTED
 from ctd.core.errors import BadInput
 from ctd.core.fingerprints import digest_of
 from ctd.specs.nodes import ImporterSpec
@@ -27,10 +28,10 @@ def run(work: Work) -> Outputs:
     ((output, _),) = work.request.outputs.items()
     directory = work.output(output)
     digest, properties = _TAKE[spec.artifact](source, directory)
-    return {output: [work.made(directory, digest=digest, is_external=1, **properties)]}
+    return {output: [work.made(directory, digest=digest, **properties, is_external=1)]}
 
 
-_Taken = tuple[str, Mapping[str, Value]]  # a digest, and properties
+_Taken = tuple[str, dict[str, Any]]  # a digest, and properties
 
 
 def _take_schema(source: Path, directory: Path) -> _Taken:

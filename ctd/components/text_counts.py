@@ -166,15 +166,14 @@ class TextCountsGenerator(CombinerStatsGenerator):
         made = DatasetFeatureStatistics()
         for path, counts in accumulator.items():
             different, counted = counts.found()
-            if self._categories.get(path) == INT:
-                counted = [(int(text), count) for text, count in counted]
+            value = int if self._categories.get(path) == INT else bytes
             if counted:
                 feature = make_feature_stats_proto_topk_uniques(
                     feature_path=path,
                     num_top_values=self._options.num_top_values,
                     num_rank_histogram_buckets=self._options.num_rank_histogram_buckets,
                     num_unique=different,
-                    value_count_list=[FeatureValueCount(text, count) for text, count in counted],
+                    value_count_list=[FeatureValueCount(value(text), count) for text, count in counted],
                     frequency_threshold=self._options.frequency_threshold,
                 )
                 made.features.add().CopyFrom(feature)
