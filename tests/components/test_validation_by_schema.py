@@ -203,7 +203,7 @@ def test_sparse_and_weighted_features_are_checked_or_named(validate) -> None:
             "type: INT int_domain { is_categorical: true max: 5 }", [1, 9], "Unexpectedly large value: 9", id="whole"
         ),
         pytest.param(
-            "type: INT unique_constraints { min: 1 max: 2 } bool_domain {}", [0, 1, 7], "Expected no more than 2", id="many"
+            "type: INT unique_constraints { min: 1 max: 2 } bool_domain {}", [0, 1, 7], "no more than 2", id="many"
         ),
     ],
 )  # fmt: skip
