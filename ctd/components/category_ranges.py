@@ -6,15 +6,15 @@ or whether some are infinite or no numbers. Here they are numbers once more, and
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from tensorflow_data_validation import validate_statistics
 from tensorflow_data_validation.utils.schema_util import get_all_leaf_features, get_categorical_numeric_feature_types
 from tensorflow_metadata.proto.v0.schema_pb2 import Feature, Schema
-from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, Histogram
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
-from ctd.components.measurable import Path, by_path
+from ctd.components.plain_statistics import as_numbers, is_counted_number
+from ctd.components.schema_paths import Path, by_path
 
 _OF_COUNTS = ("drift_comparator", "skew_comparator", "unique_constraints", "distribution_constraints")
 
@@ -26,14 +26,11 @@ def add_ranges(
     asked = _numbers(statistics, schema)
     if not asked:
         return
-    numbers, ranges = DatasetFeatureStatisticsList.FromString(statistics.SerializeToString()), Schema()
-    ranges.CopyFrom(schema)
-    features = by_path(numbers)
+    ranges = Schema.FromString(schema.SerializeToString())
     for path, feature in get_all_leaf_features(ranges):
         if path.steps() in asked:
             _keep_range(feature)
-            _as_number(features[path.steps()])
-    found = validate_statistics(numbers, ranges, environment)
+    found = validate_statistics(as_numbers(statistics, asked), ranges, environment)
     for name, info in found.anomaly_info.items():
         if tuple(info.path.step) in asked:
             _add(anomalies, name, info)
@@ -42,25 +39,14 @@ def add_ranges(
 def _numbers(statistics: DatasetFeatureStatisticsList, schema: Schema) -> set[Path]:
     """The features that are numbers to the schema, and were counted as categories."""
     declared = {path.steps() for path in get_categorical_numeric_feature_types(schema)}
-    counted = by_path(statistics)
-    return {p for p in declared if p in counted and counted[p].string_stats.rank_histogram.buckets}
+    return {
+        p for p, f in by_path(statistics).items() if p in declared and is_counted_number(f) and f.string_stats.unique
+    }
 
 
 def _keep_range(feature: Feature) -> None:
     for field in _OF_COUNTS:
         feature.ClearField(field)
-
-
-def _as_number(feature: Any) -> None:
-    values = [float(bucket.label) for bucket in feature.string_stats.rank_histogram.buckets]
-    numbers = [value for value in values if not math.isnan(value)] or [0.0]
-    common = feature.string_stats.common_stats.__class__.FromString(
-        feature.string_stats.common_stats.SerializeToString()
-    )
-    feature.num_stats.common_stats.CopyFrom(common)
-    feature.num_stats.min, feature.num_stats.max = min(numbers), max(numbers)
-    histogram = feature.num_stats.histograms.add(type=Histogram.STANDARD, num_nan=sum(map(math.isnan, values)))
-    histogram.buckets.add(low_value=min(numbers), high_value=max(numbers), sample_count=common.tot_num_values)
 
 
 def _add(anomalies: Any, name: str, info: Any) -> None:

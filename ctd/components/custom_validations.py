@@ -11,10 +11,10 @@ from tensorflow_metadata.proto.v0.anomalies_pb2 import AnomalyInfo
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
 
 from ctd.components.findings import Findings
+from ctd.components.plain_statistics import is_counted_number
 from ctd.core.errors import ComponentFailed
 from ctd.specs.validation import CustomValidation
 
-_NUMBERS = (FeatureNameStatistics.INT, FeatureNameStatistics.FLOAT)
 _HINT = (
     "Mend the expression in the spec. `feature` is a FeatureNameStatistics of tensorflow_metadata, so that "
     "feature.num_stats.min and feature.string_stats.unique are its fields; where a field may be null or a divisor 0, "
@@ -74,11 +74,10 @@ def _counted_otherwise(validation: CustomValidation, statistics: DatasetFeatureS
     if "num_stats" not in validation.expression:
         return ""
     for feature in (f for dataset in statistics.datasets for f in dataset.features):
-        name, number = _name(feature), feature.type in _NUMBERS
-        if name == validation.feature and number and feature.WhichOneof("stats") == "string_stats":
+        if _name(feature) == validation.feature and is_counted_number(feature):
             return (
-                f"{name}: `{validation.expression}` cannot be evaluated: the schema has the numbers counted as "
-                "categories; `string_stats` has how many different ones there are, and the most frequent"
+                f"{validation.feature}: `{validation.expression}` cannot be evaluated: the schema has the numbers "
+                "counted as categories; `string_stats` has how many different ones there are, and the most frequent"
             )
     return ""
 

@@ -21,6 +21,7 @@ from ctd.components.custom_validations import evaluate
 from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, measurements
 from ctd.components.measurable import Compared, limited, measurable, unmeasured
 from ctd.components.metadata_files import ANOMALIES_FILE, blanks_as_missing, schema_of, statistics_of, write_message
+from ctd.components.plain_statistics import known_to
 from ctd.components.unchecked import never_checked, unchecked
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
@@ -112,7 +113,7 @@ class _Validator:
 
     def judge(self, split: str) -> tuple[Any, Findings]:
         """TFDV's anomalies of a split, and what they say."""
-        statistics = _statistics(self.work.input("statistics"), split)
+        statistics = self._statistics(self.work.input("statistics"), split)
         others, notes = self._others(split)
         schema, why_not = measurable(self.schema, statistics, others)
         anomalies = self._anomalies(statistics, schema, others)
@@ -191,12 +192,11 @@ class _Validator:
         names = split_names(other)
         if split not in names and len(names) != 1:
             return None, f"{self._whose(key)} has no such split, only {listed(names)}"
-        statistics = _statistics(other, split if split in names else names[0])
+        statistics = self._statistics(other, split if split in names else names[0])
         # TFDV would measure the distance of categories to nothing, and leave out that of numbers without a word.
         if not any(dataset.num_examples for dataset in statistics.datasets):
             return None, f"{self._whose(key)} has no examples"
         return statistics, ""
 
-
-def _statistics(artifact: Artifact, split: str) -> DatasetFeatureStatisticsList:
-    return blanks_as_missing(statistics_of(artifact, split))
+    def _statistics(self, artifact: Artifact, split: str) -> DatasetFeatureStatisticsList:
+        return blanks_as_missing(known_to(self.schema, statistics_of(artifact, split)))

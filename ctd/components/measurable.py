@@ -16,8 +16,7 @@ from tensorflow_metadata.proto.v0.schema_pb2 import LifecycleStage, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 from ctd.components.findings import measurements
-
-Path = tuple[str, ...]  # the steps to a feature
+from ctd.components.schema_paths import Path, by_path
 
 _Measurement = DriftSkewInfo.Measurement
 _IGNORED = tuple(map(LifecycleStage.Value, ("PLANNED", "ALPHA", "DEPRECATED", "DEBUG_ONLY", "DISABLED")))
@@ -94,11 +93,6 @@ def unmeasured(anomalies: Any, schema: Schema, word: str) -> list[str]:
         for _, distance in _limits(getattr(feature, f"{word}_comparator"))
         if path not in told and (path, word, distance.type) not in measured
     ]
-
-
-def by_path(statistics: DatasetFeatureStatisticsList) -> dict[Path, Any]:
-    """The statistics of each feature."""
-    return {tuple(f.path.step) or (f.name,): f for dataset in statistics.datasets for f in dataset.features}
 
 
 def _limits(comparator: Any) -> list[tuple[str, _Distance]]:

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from tensorflow_data_validation.utils.schema_util import get_all_leaf_features
-from tensorflow_metadata.proto.v0.schema_pb2 import STRUCT, Schema, StructDomain
+from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
-from ctd.components.measurable import Path, by_path
+from ctd.components.schema_paths import Path, by_path, composed
 
 _NEVER = ("url_domain", "mid_domain", "time_domain", "time_of_day_domain")
 _NOT_COUNTED = "not counted; the statistics_gen has to take this schema"
@@ -33,28 +33,13 @@ def unchecked(schema: Schema, statistics: DatasetFeatureStatisticsList) -> list[
     counted = by_path(statistics)
     notes = [
         _note(path, f"{kind} feature not checked: {_NOT_COUNTED}")
-        for kind, path in _composed(schema)
+        for kind, path in composed(schema)
         if path not in counted or not counted[path].custom_stats
     ]
     for path, feature in get_all_leaf_features(schema):
         if path.steps() in counted:
             notes += [_note(path.steps(), note) for note in _of_feature(feature, counted[path.steps()])]
     return notes
-
-
-def _composed(schema: Schema) -> Iterator[tuple[str, Path]]:
-    for weighted in schema.weighted_feature:
-        yield "weighted", (weighted.name,)
-    for path in _sparse(schema, ()):
-        yield "sparse", path
-
-
-def _sparse(container: Schema | StructDomain, parent: Path) -> Iterator[Path]:
-    for sparse in container.sparse_feature:
-        yield (*parent, sparse.name)
-    for feature in container.feature:
-        if feature.type == STRUCT:
-            yield from _sparse(feature.struct_domain, (*parent, feature.name))
 
 
 def _of_feature(feature: Any, counted: Any) -> Iterator[str]:

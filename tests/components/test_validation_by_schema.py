@@ -7,12 +7,15 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
+import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
 from tensorflow_metadata.proto.v0.anomalies_pb2 import Anomalies
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 
 from ctd.components.counted_schema import counted_part
 from ctd.components.metadata_files import write_message
+from ctd.components.plain_statistics import as_without_schema
+from ctd.components.schema_gen import widened
 from ctd.components.statistics_gen import Accumulated
 from ctd.core.artifacts import Artifact, ArtifactType
 
@@ -282,3 +285,37 @@ def test_names_with_any_sign_are_told_as_they_are(validate, name) -> None:
     assert len(said) == 2
     condition = {"feature": name, "expression": "feature.string_stats.unique > 5"}
     assert f"{name}: `feature.string_stats.unique > 5` is false" in reason(validate(now, text, validations=[condition]))
+
+
+EVERYTHING = f"""
+{CODE % ""} {COMPOSED}
+feature {{ name: "flag" type: INT bool_domain {{}} }}
+feature {{ name: "price" type: FLOAT float_domain {{ is_categorical: true }} }}
+"""
+
+
+def table(rows: int) -> dict[str, list[Any]]:
+    code = [i % 3 for i in range(rows)]
+    return {"code": code, "flag": [i % 2 for i in code], "price": [0.5] * rows, "value": [1.0] * rows, "index": code}
+
+
+def counted(schema: str, rows: int) -> Any:
+    accumulated = Accumulated("here", counted_part(text_format.Parse(schema, Schema())))
+    accumulated.add(batch(table(rows)))
+    return accumulated.statistics()
+
+
+def test_a_schema_is_inferred_of_the_same_data_however_it_was_counted() -> None:
+    inferred = []
+    for schema in (EVERYTHING, ""):
+        first, then = (as_without_schema(counted(schema, rows)) for rows in (2, 9))
+        inferred.append(widened(tfdv.infer_schema(first), then, "here"))
+    assert inferred[0] == inferred[1]
+    assert "bool_domain" in str(inferred[0]), "of a column that is 0 or 1"
+
+
+def test_statistics_of_features_that_another_schema_does_not_have_do_not_end_the_process(validate) -> None:
+    types = {"code": "INT", "flag": "INT", "price": "FLOAT", "value": "FLOAT", "index": "INT"}
+    plain = "".join(f'feature {{ name: "{name}" type: {type_} }}' for name, type_ in types.items())
+    made = validate(table(9), plain, table(9), counted=(EVERYTHING, EVERYTHING), drift={"value": 0.1})
+    assert reason(made) == "no anomalies; drift measured against span 1"
