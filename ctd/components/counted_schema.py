@@ -33,14 +33,14 @@ def counted_digest(schema: Schema) -> str:
     return digest_of_messages({"schema": part}) if part.ByteSize() else ""
 
 
-def is_categorical(feature: Any) -> bool:
+def _is_categorical(feature: Any) -> bool:
     """Whether TFDV counts how often each number of a feature occurs, as it always does of texts."""
     if feature.type == FLOAT:
         return bool(feature.float_domain.is_categorical)
     return feature.type == INT and (feature.int_domain.is_categorical or feature.WhichOneof("domain_info") in _OF_INTS)
 
 
-def tokens_counted(feature: Any) -> bool:
+def _tokens_counted(feature: Any) -> bool:
     """Whether TFDV counts the tokens of a feature: only where its domain says which of them count."""
     said, coverage = feature.natural_language_domain, feature.natural_language_domain.coverage
     return bool(
@@ -77,10 +77,10 @@ def _feature(feature: Any, nested: bool) -> Any:
     if domain == "image_domain":
         found.image_domain.SetInParent()
         return found
-    if is_categorical(feature):
+    if _is_categorical(feature):
         found.type = feature.type
         getattr(found, "float_domain" if feature.type == FLOAT else "int_domain").is_categorical = True
-    if domain == "natural_language_domain" and tokens_counted(feature) and not nested:  # TFDV counts no others
+    if domain == "natural_language_domain" and _tokens_counted(feature) and not nested:  # TFDV counts no others
         _take_language(feature.natural_language_domain, found.natural_language_domain)
     return found if found.WhichOneof("domain_info") else None
 

@@ -6,7 +6,7 @@ Anomalies are its result and not its failure: what they mean for the span is the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,12 +16,12 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 
 from ctd.components.api import Outputs, Work, split_names
 from ctd.components.category_ranges import add_ranges
-from ctd.components.counted_schema import is_categorical
 from ctd.components.custom_validations import evaluate
 from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, measurements
 from ctd.components.measurable import Compared, limited, measurable, unmeasured
 from ctd.components.metadata_files import ANOMALIES_FILE, blanks_as_missing, schema_of, statistics_of, write_message
-from ctd.components.plain_statistics import known_to
+from ctd.components.plain_statistics import is_counted_number, known_to
+from ctd.components.schema_paths import by_path
 from ctd.components.unchecked import never_checked, unchecked
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
@@ -35,7 +35,7 @@ _MEASURED = {"previous_statistics": "drift", "serving_statistics": "skew"}  # in
 def run(work: Work) -> Outputs:
     """Make `anomalies` of `statistics`, split by split, and say in its properties whether the span is good."""
     statistics, spec = work.input("statistics"), work.spec(ExampleValidatorSpec)
-    schema = with_limits(schema_of(work.input("schema")), spec, work.where)
+    schema = with_limits(schema_of(work.input("schema")), spec, work.where, _counted_as_categories(statistics))
     _check_environment(schema, spec.environment, work.where)
     validator = _Validator(work, spec, schema)
     directory = work.output("anomalies")
@@ -67,8 +67,17 @@ def _refused_as_empty(anomalies: Mapping[str, Any], schema: Schema) -> Sequence[
     return empty if len(empty) == len(anomalies) or schema.dataset_constraints.min_examples_count > 0 else []
 
 
-def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schema:
-    """A copy of the schema with the spec's limits on drift and skew. Raises BadInput for a feature that it lacks."""
+def _counted_as_categories(statistics: Artifact) -> set[str]:
+    """The features of numbers that were counted as categories, since a schema says that they are some."""
+    splits = (by_path(statistics_of(statistics, split)) for split in split_names(statistics))
+    return {".".join(path) for split in splits for path, feature in split.items() if is_counted_number(feature)}
+
+
+def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str, categories: Collection[str]) -> Schema:
+    """A copy of the schema with the spec's limits on drift and skew. Raises BadInput for a feature that it lacks.
+
+    Limits are on frequencies for texts, and for the numbers that are `categories`.
+    """
     schema = Schema.FromString(schema.SerializeToString())
     features = {feature.name: feature for feature in schema.feature}
     said = {"drift": spec.drift, "skew": spec.skew, "validations": [v.feature for v in spec.validations]}
@@ -80,15 +89,15 @@ def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schem
                     hint=f"`{key}:` may name {', '.join(sorted(features))}.",
                 )
     for name, limit in spec.drift.items():
-        _set_limit(features[name], features[name].drift_comparator, limit)
+        _set_limit(features[name], features[name].drift_comparator, limit, name in categories)
     for name, limit in spec.skew.items():
-        _set_limit(features[name], features[name].skew_comparator, limit)
+        _set_limit(features[name], features[name].skew_comparator, limit, name in categories)
     return schema
 
 
-def _set_limit(feature: Any, comparator: Any, limit: float) -> None:
+def _set_limit(feature: Any, comparator: Any, limit: float, counted: bool) -> None:
     # Categories have a distance between two values' frequencies, numbers one between two distributions.
-    categorical = feature.type == FeatureType.BYTES or is_categorical(feature)
+    categorical = counted or feature.type == FeatureType.BYTES or feature.int_domain.is_categorical
     (comparator.infinity_norm if categorical else comparator.jensen_shannon_divergence).threshold = limit
 
 

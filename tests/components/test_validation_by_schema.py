@@ -97,6 +97,12 @@ def test_a_limit_of_the_spec_on_other_categories_is_one_on_their_frequencies(val
     assert "code: drift 0.5 > 0.1 (L-infinity against span 1" in reason(made)
 
 
+def test_a_limit_of_the_spec_on_what_is_counted_as_numbers_is_one_on_their_distribution(validate) -> None:
+    inferred = 'feature { name: "code" type: INT bool_domain {} }'
+    made = validate({"code": [1] * 10}, inferred, {"code": [0, 1] * 5}, counted=("", ""), drift={"code": 0.1})
+    assert "code: drift 1 > 0.1 (Jensen-Shannon against span 1)" in reason(made)
+
+
 @pytest.mark.parametrize(
     ("limit", "counted", "said"),
     [
