@@ -55,23 +55,23 @@ def without_vocabularies(schema: Schema, known: Iterable[str] = ()) -> Schema:
     return found
 
 
-def _take(source: Any, found: Schema | StructDomain, *, nested: bool = False) -> None:
+def _take(source: Any, found: Schema | StructDomain) -> None:
     for sparse in source.sparse_feature:
         kept = found.sparse_feature.add(name=sparse.name)
         kept.value_feature.name = sparse.value_feature.name
         for name in sorted({index.name for index in sparse.index_feature}):
             kept.index_feature.add(name=name)
     for feature in source.feature:
-        part = _feature(feature, nested)
+        part = _feature(feature)
         if part is not None:
             found.feature.add().CopyFrom(part)
 
 
-def _feature(feature: Any, nested: bool) -> Any:
+def _feature(feature: Any) -> Any:
     found = Feature(name=feature.name)
     if feature.type == STRUCT:
         found.type = STRUCT
-        _take(feature.struct_domain, found.struct_domain, nested=True)
+        _take(feature.struct_domain, found.struct_domain)
         return found if found.struct_domain.ByteSize() else None
     domain = feature.WhichOneof("domain_info")
     if domain == "image_domain":
@@ -80,13 +80,13 @@ def _feature(feature: Any, nested: bool) -> Any:
     if _is_categorical(feature):
         found.type = feature.type
         getattr(found, "float_domain" if feature.type == FLOAT else "int_domain").is_categorical = True
-    if domain == "natural_language_domain" and _tokens_counted(feature) and not nested:  # TFDV counts no others
+    if domain == "natural_language_domain" and _tokens_counted(feature):
         _take_language(feature.natural_language_domain, found.natural_language_domain)
     return found if found.WhichOneof("domain_info") else None
 
 
 def _take_language(source: Any, found: Any) -> None:
-    """Which tokens count, not how many there have to be."""
+    """Which tokens count, not how many there have to be. Of nested features TFDV decides itself."""
     found.vocabulary = source.vocabulary
     for name in ("excluded_string_tokens", "excluded_int_tokens", "oov_string_tokens"):
         getattr(found.coverage, name).extend(sorted(set(getattr(source.coverage, name))))

@@ -8,6 +8,8 @@ import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
@@ -207,6 +209,46 @@ def test_edits_that_change_counts_change_it(before, after) -> None:
     feature = 'feature { name: "code" %s }'
     assert counted_digest(parsed(feature % before)) != counted_digest(parsed(feature % after))
     assert counted_digest(parsed(feature % before)) == "" or "BYTES" not in before or TOKENS in before
+
+
+DOMAINS = [
+    "", "int_domain { is_categorical: true min: 3 }", "int_domain { max: 3 }", "float_domain { is_categorical: true }",
+    "bool_domain {}", "image_domain { max_image_byte_size: 2 }", "string_domain { value: 'x' }", "url_domain {}",
+    "natural_language_domain { coverage { oov_string_tokens: 'x' excluded_int_tokens: 1 min_coverage: 1 } }",
+    "natural_language_domain { token_constraints { string_value: 'cat' } }", "time_domain { string_format: '%Y' }",
+]  # fmt: skip
+MORE = [
+    "unique_constraints { max: 3 }",
+    "drift_comparator { infinity_norm { threshold: 1 } }",
+    "presence { min_count: 1 }",
+]
+FEATURES = st.lists(
+    st.tuples(
+        st.sampled_from(["code", "fare", "city", "words", "tokens", "nothing"]),
+        st.sampled_from(["INT", "FLOAT", "BYTES"]),
+        st.sampled_from(DOMAINS),
+        st.sampled_from(MORE),
+    ),
+    unique_by=lambda feature: feature[0],
+)
+PAIRS = st.lists(st.sampled_from(["code", "fare", "nothing"]), min_size=2, max_size=2, unique=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(FEATURES, PAIRS, st.booleans())
+def test_whatever_a_schema_says_its_part_counts_like_the_whole(features, pair, composed) -> None:
+    text = "".join(f'feature {{ name: "{name}" type: {rest[0]} {rest[1]} {rest[2]} }}' for name, *rest in features)
+    if composed:
+        value, other = pair
+        text += (
+            f'sparse_feature {{ name: "s" value_feature {{ name: "{value}" }} index_feature {{ name: "{other}" }} }}'
+        )
+        text += f'weighted_feature {{ name: "w" feature {{ step: "{value}" }} weight_feature {{ step: "{other}" }} }}'
+    schema, batch = parsed(text), to_arrow(rows(12), "here")
+    whole, part = Accumulated("here", schema), Accumulated("here", counted_part(schema))
+    for accumulated in (whole, part):
+        accumulated.add(batch)
+    assert digest(part.statistics()) == digest(whole.statistics())
 
 
 def test_the_importer_says_what_statistics_depend_on(work, tmp_path) -> None:
