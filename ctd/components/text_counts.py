@@ -7,7 +7,7 @@ that are not UTF-8, so that a column of free text looks like one of categories.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -21,7 +21,6 @@ from tensorflow_data_validation.utils.top_k_uniques_stats_util import (
     make_feature_stats_proto_topk_uniques,
     output_categorical_numeric,
 )
-from tensorflow_metadata.proto.v0.schema_pb2 import INT
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics, FeatureNameStatistics
 from tfx_bsl.arrow import array_util
 from tfx_bsl.sketches import KmvSketch, MisraGriesSketch
@@ -37,9 +36,13 @@ _BEGINNING = 256
 
 
 class TextCounts:
-    """The texts of one feature and how often each was there. It depends only on them which way they are counted."""
+    """The texts of one feature and how often each was there. It depends only on them which way they are counted.
 
-    def __init__(self) -> None:
+    `value` makes of a text what it was before it was one.
+    """
+
+    def __init__(self, value: Callable[[bytes], Any] = bytes) -> None:
+        self.value = value
         self._exact: dict[bytes, int] = {}
         self._bytes = 0
         self._sketches: _Sketches | None = None
@@ -65,11 +68,10 @@ class TextCounts:
         else:
             self._estimating().merge(other._sketches)
 
-    def found(self) -> tuple[int, list[tuple[bytes, int]]]:
-        """How many different texts there are, and the counts of at least the most frequent."""
-        if self._sketches is not None:
-            return self._sketches.found()
-        return len(self._exact), list(self._exact.items())
+    def found(self) -> tuple[int, list[tuple[Any, int]]]:
+        """How many different values there are, and the counts of at least the most frequent."""
+        different, counted = self._sketches.found() if self._sketches else (len(self._exact), self._exact.items())
+        return different, [(self.value(text), count) for text, count in counted]
 
     def _count(self, counted: Iterable[tuple[bytes, int]]) -> None:
         for text, count in counted:
@@ -152,28 +154,28 @@ class TextCountsGenerator(CombinerStatsGenerator):
                 accumulator.setdefault(path, TextCounts()).add(array_util.flatten_nested(values)[0])
             elif output_categorical_numeric(self._categories, path, kind):
                 numbers, _ = array_util.flatten_nested(values)
-                accumulator.setdefault(path, TextCounts()).add(_as_texts(numbers))
+                value = int if kind == FeatureNameStatistics.INT else bytes
+                accumulator.setdefault(path, TextCounts(value)).add(_as_texts(numbers))
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[dict[Any, TextCounts]]) -> dict[Any, TextCounts]:
         first, *others = accumulators
         for other in others:
             for path, counts in other.items():
-                first.setdefault(path, TextCounts()).merge(counts)
+                first.setdefault(path, TextCounts(counts.value)).merge(counts)
         return first
 
     def extract_output(self, accumulator: dict[Any, TextCounts]) -> DatasetFeatureStatistics:
         made = DatasetFeatureStatistics()
         for path, counts in accumulator.items():
             different, counted = counts.found()
-            value = int if self._categories.get(path) == INT else bytes
             if counted:
                 feature = make_feature_stats_proto_topk_uniques(
                     feature_path=path,
                     num_top_values=self._options.num_top_values,
                     num_rank_histogram_buckets=self._options.num_rank_histogram_buckets,
                     num_unique=different,
-                    value_count_list=[FeatureValueCount(value(text), count) for text, count in counted],
+                    value_count_list=[FeatureValueCount(value, count) for value, count in counted],
                     frequency_threshold=self._options.frequency_threshold,
                 )
                 made.features.add().CopyFrom(feature)

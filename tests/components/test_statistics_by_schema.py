@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_data_validation as tfdv
 from google.protobuf import text_format
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensorflow_data_validation.statistics.stats_impl import generate_statistics_in_memory
 from tensorflow_metadata.proto.v0.schema_pb2 import Schema
@@ -131,7 +131,7 @@ def of_batches(records: list[bytes], schema: Schema, size: int = 100) -> Accumul
 
 
 def test_spans_merged_are_the_statistics_of_their_window(tmp_path) -> None:
-    records, schema = rows(450), parsed(CATEGORIES)
+    records, schema = [message(fare=0.5)] * 150 + rows(300), parsed(CATEGORIES)
     window = of_batches(records[:150], schema)
     for begin in (150, 300):
         window.merge(of_batches(records[begin : begin + 150], schema))
@@ -235,6 +235,7 @@ PAIRS = st.lists(st.sampled_from(["code", "fare", "nothing"]), min_size=2, max_s
 
 
 @settings(max_examples=60, deadline=None)
+@example([("city", "INT", "int_domain { is_categorical: true }", "")], ["code", "fare"], False)
 @given(FEATURES, PAIRS, st.booleans())
 def test_whatever_a_schema_says_its_part_counts_like_the_whole(features, pair, composed) -> None:
     text = "".join(f'feature {{ name: "{name}" type: {rest[0]} {rest[1]} {rest[2]} }}' for name, *rest in features)
