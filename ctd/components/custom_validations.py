@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from tensorflow_data_validation.anomalies.proto.custom_validation_config_pb2 import CustomValidationConfig
 from tensorflow_data_validation.api.validation_api import custom_validate_statistics
 from tensorflow_metadata.proto.v0.anomalies_pb2 import AnomalyInfo
-from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList, FeatureNameStatistics
 
 from ctd.components.findings import Findings
+from ctd.components.plain_statistics import is_counted_number
 from ctd.core.errors import ComponentFailed
 from ctd.specs.validation import CustomValidation
 
@@ -45,6 +46,10 @@ def evaluate(
         if why_not:
             notes.append(f"{validation.feature}: `{validation.expression}` not evaluated: {why_not}")
             continue
+        counted = _counted_otherwise(validation, statistics)
+        if counted:
+            (warnings if validation.severity == "WARNING" else errors).append(counted)
+            continue
         alone = _config(validation)
         config.MergeFrom(alone)
         try:
@@ -64,6 +69,19 @@ def _line(validation: CustomValidation) -> str:
     return f"{validation.feature}: " + (f"{validation.description} ({said})" if validation.description else said)
 
 
+def _counted_otherwise(validation: CustomValidation, statistics: DatasetFeatureStatisticsList) -> str:
+    """What is wrong with a condition on numbers that were counted as categories: to TFDV all their fields are 0."""
+    if "num_stats" not in validation.expression:
+        return ""
+    for feature in (f for dataset in statistics.datasets for f in dataset.features):
+        if _name(feature) == validation.feature and is_counted_number(feature):
+            return (
+                f"{validation.feature}: `{validation.expression}` cannot be evaluated: the schema has the numbers "
+                "counted as categories; `string_stats` has how many different ones there are, and the most frequent"
+            )
+    return ""
+
+
 def _not_there(
     validation: CustomValidation,
     statistics: DatasetFeatureStatisticsList,
@@ -79,7 +97,11 @@ def _not_there(
 
 
 def _names(statistics: DatasetFeatureStatisticsList) -> Iterator[str]:
-    return (".".join(feature.path.step) or feature.name for feature in statistics.datasets[0].features)
+    return map(_name, statistics.datasets[0].features)
+
+
+def _name(feature: FeatureNameStatistics) -> str:
+    return ".".join(feature.path.step) or feature.name
 
 
 def _config(validation: CustomValidation) -> CustomValidationConfig:

@@ -6,9 +6,8 @@ Anomalies are its result and not its failure: what they mean for the span is the
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from tensorflow_data_validation import validate_statistics
@@ -16,9 +15,14 @@ from tensorflow_metadata.proto.v0.schema_pb2 import FeatureType, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
 
 from ctd.components.api import Outputs, Work, split_names
+from ctd.components.category_ranges import add_ranges
 from ctd.components.custom_validations import evaluate
-from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, unmeasured
+from ctd.components.findings import Findings, digest_of_findings, findings_of, in_words, measurements
+from ctd.components.measurable import Compared, limited, measurable, unmeasured
 from ctd.components.metadata_files import ANOMALIES_FILE, blanks_as_missing, schema_of, statistics_of, write_message
+from ctd.components.plain_statistics import is_counted_number, known_to
+from ctd.components.schema_paths import by_path
+from ctd.components.unchecked import never_checked, unchecked
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput
 from ctd.specs.hints import listed
@@ -31,7 +35,7 @@ _MEASURED = {"previous_statistics": "drift", "serving_statistics": "skew"}  # in
 def run(work: Work) -> Outputs:
     """Make `anomalies` of `statistics`, split by split, and say in its properties whether the span is good."""
     statistics, spec = work.input("statistics"), work.spec(ExampleValidatorSpec)
-    schema = with_limits(schema_of(work.input("schema")), spec, work.where)
+    schema = with_limits(schema_of(work.input("schema")), spec, work.where, _counted_as_categories(statistics))
     _check_environment(schema, spec.environment, work.where)
     validator = _Validator(work, spec, schema)
     directory = work.output("anomalies")
@@ -52,7 +56,7 @@ def run(work: Work) -> Outputs:
         blessed_splits=json.dumps({split: int(not f.errors) for split, f in found.items()}),
         anomalies=sum(len(f.errors) for f in found.values()),
         warnings=sum(len(f.warnings) for f in found.values()),
-        reason=in_words(found, validator.measured(), validator.not_measured()),
+        reason=in_words(found, validator.measured(anomalies), validator.not_measured()),
     )
     return {"anomalies": [made]}
 
@@ -63,8 +67,17 @@ def _refused_as_empty(anomalies: Mapping[str, Any], schema: Schema) -> Sequence[
     return empty if len(empty) == len(anomalies) or schema.dataset_constraints.min_examples_count > 0 else []
 
 
-def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schema:
-    """A copy of the schema with the spec's limits on drift and skew. Raises BadInput for a feature that it lacks."""
+def _counted_as_categories(statistics: Artifact) -> set[str]:
+    """The features of numbers that were counted as categories, since a schema says that they are some."""
+    splits = (by_path(statistics_of(statistics, split)) for split in split_names(statistics))
+    return {".".join(path) for split in splits for path, feature in split.items() if is_counted_number(feature)}
+
+
+def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str, categories: Collection[str]) -> Schema:
+    """A copy of the schema with the spec's limits on drift and skew. Raises BadInput for a feature that it lacks.
+
+    Limits are on frequencies for texts, and for the numbers that are `categories`.
+    """
     schema = Schema.FromString(schema.SerializeToString())
     features = {feature.name: feature for feature in schema.feature}
     said = {"drift": spec.drift, "skew": spec.skew, "validations": [v.feature for v in spec.validations]}
@@ -76,15 +89,15 @@ def with_limits(schema: Schema, spec: ExampleValidatorSpec, where: str) -> Schem
                     hint=f"`{key}:` may name {', '.join(sorted(features))}.",
                 )
     for name, limit in spec.drift.items():
-        _set_limit(features[name], features[name].drift_comparator, limit)
+        _set_limit(features[name], features[name].drift_comparator, limit, name in categories)
     for name, limit in spec.skew.items():
-        _set_limit(features[name], features[name].skew_comparator, limit)
+        _set_limit(features[name], features[name].skew_comparator, limit, name in categories)
     return schema
 
 
-def _set_limit(feature: Any, comparator: Any, limit: float) -> None:
+def _set_limit(feature: Any, comparator: Any, limit: float, counted: bool) -> None:
     # Categories have a distance between two values' frequencies, numbers one between two distributions.
-    categorical = feature.type == FeatureType.BYTES or feature.int_domain.is_categorical
+    categorical = counted or feature.type == FeatureType.BYTES or feature.int_domain.is_categorical
     (comparator.infinity_norm if categorical else comparator.jensen_shannon_divergence).threshold = limit
 
 
@@ -109,48 +122,72 @@ class _Validator:
 
     def judge(self, split: str) -> tuple[Any, Findings]:
         """TFDV's anomalies of a split, and what they say."""
-        statistics = _statistics(self.work.input("statistics"), split)
-        beside, notes = {}, []
-        for key, word in _MEASURED.items():
-            other, why_not = self._other(key, split)
-            if other is not None:
-                beside[key] = other
-            elif why_not and self._limited(word):
-                notes.append(f"{word} not measured: {why_not}")
-        validate = partial(validate_statistics, statistics, self.schema, self.spec.environment, **beside)
-        anomalies = validate()
-        found = findings_of(anomalies, {word: self._whose(key) for key, word in _MEASURED.items() if key in beside})
+        statistics = self._statistics(self.work.input("statistics"), split)
+        others, notes = self._others(split)
+        schema, why_not = measurable(self.schema, statistics, others)
+        anomalies = self._anomalies(statistics, schema, others)
+        found = findings_of(anomalies, {word: other.whose for word, other in others.items()})
         if anomalies.data_missing:
             return anomalies, found + Findings(notes=(_NOTHING,))
-        for key in beside:
-            notes += unmeasured(anomalies, _MEASURED[key], self._limited(_MEASURED[key]))
+        notes += [*why_not, *(note for word in others for note in unmeasured(anomalies, schema, word))]
         where = f"{self.work.where}, split {split}"
-        asked = evaluate(self.spec.validations, statistics, beside.get("previous_statistics"), where)
-        anomalies = validate(custom_validation_config=asked.config)
-        return anomalies, found + asked.findings + Findings(notes=tuple(notes))
+        before = others["drift"].statistics if "drift" in others else None
+        asked = evaluate(self.spec.validations, statistics, before, where)
+        anomalies = self._anomalies(statistics, schema, others, custom_validation_config=asked.config)
+        return anomalies, found + asked.findings + Findings(notes=(*notes, *unchecked(self.schema, statistics)))
 
-    def measured(self) -> list[str]:
-        """What the span was compared with."""
-        return [
-            f"{word} measured against {self._whose(key)}"
-            for key, word in _MEASURED.items()
-            if self._limited(word) and self.work.optional(key)
-        ]
+    def _anomalies(
+        self,
+        statistics: DatasetFeatureStatisticsList,
+        schema: Schema,
+        others: Mapping[str, Compared],
+        **custom: Any,
+    ) -> Any:
+        beside = {key: others[word].statistics for key, word in _MEASURED.items() if word in others}
+        found = validate_statistics(statistics, schema, self.spec.environment, **beside, **custom)
+        add_ranges(found, statistics, schema, self.spec.environment)
+        found.baseline.CopyFrom(self.schema)
+        return found
+
+    def measured(self, anomalies: Mapping[str, Any]) -> list[str]:
+        """What the span was compared with, where something could be measured."""
+        some = {word for said in anomalies.values() for _, word, _ in measurements(said)}
+        if self._of_all("drift") and any(self._other("previous_statistics", split)[0] for split in anomalies):
+            some.add("drift")
+        return [f"{word} measured against {self._whose(key)}" for key, word in _MEASURED.items() if word in some]
 
     def not_measured(self) -> list[str]:
-        """What there was nothing to compare with for, though there are limits."""
+        """What there was nothing to compare with for, though there are limits; and what nothing is compared with."""
         span = self.work.input("statistics").span_name
         (piece,) = self.spec.pieces()
         nobody = {"drift": f"no span before {span}", "skew": f"no serving span up to {span} yet"}
-        return [
-            f"{word} not measured: {nobody[word] if key in piece.takes else f'`inputs` names no {key}'}"
+        without = [
+            f"{what} not measured: {nobody[word] if key in piece.takes else f'`inputs` names no {key}'}"
             for key, word in _MEASURED.items()
-            if self._limited(word) and not self.work.optional(key)
+            for what in self._limited(word)
+            if not self.work.optional(key)
         ]
+        return [*without, *never_checked(self.schema)]
 
     def _limited(self, word: str) -> list[str]:
-        """The features whose drift or skew has a limit, by spec or schema."""
-        return [f.name for f in self.schema.feature if f.HasField(f"{word}_comparator")]
+        """What there are limits on, by spec or schema: the drift or skew of features, or the number of examples."""
+        return [*([word] if any(limited(self.schema, word)) else []), *self._of_all(word)]
+
+    def _of_all(self, word: str) -> list[str]:
+        limits = self.schema.dataset_constraints.num_examples_drift_comparator
+        return ["num_examples_drift_comparator"] if word == "drift" and limits.ByteSize() else []
+
+    def _others(self, split: str) -> tuple[dict[str, Compared], list[str]]:
+        """What a split is compared with, as drift and as skew, and why not."""
+        found: dict[str, Compared] = {}
+        notes: list[str] = []
+        for key, word in _MEASURED.items():
+            statistics, why_not = self._other(key, split)
+            if statistics is not None:
+                found[word] = Compared(statistics, self._whose(key))
+            elif why_not:
+                notes += [f"{what} not measured: {why_not}" for what in self._limited(word)]
+        return found, notes
 
     def _whose(self, key: str) -> str:
         other = self.work.input(key)
@@ -164,12 +201,11 @@ class _Validator:
         names = split_names(other)
         if split not in names and len(names) != 1:
             return None, f"{self._whose(key)} has no such split, only {listed(names)}"
-        statistics = _statistics(other, split if split in names else names[0])
+        statistics = self._statistics(other, split if split in names else names[0])
         # TFDV would measure the distance of categories to nothing, and leave out that of numbers without a word.
         if not any(dataset.num_examples for dataset in statistics.datasets):
             return None, f"{self._whose(key)} has no examples"
         return statistics, ""
 
-
-def _statistics(artifact: Artifact, split: str) -> DatasetFeatureStatisticsList:
-    return blanks_as_missing(statistics_of(artifact, split))
+    def _statistics(self, artifact: Artifact, split: str) -> DatasetFeatureStatisticsList:
+        return blanks_as_missing(known_to(self.schema, statistics_of(artifact, split)))

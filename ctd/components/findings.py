@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ _DISTANCES = {
         _Measurement.NORMALIZED_ABSOLUTE_DIFFERENCE, "normalized difference",
     ),
 }  # fmt: skip
+Measured = tuple[tuple[str, ...], str, int]
 _MOST = re.compile(r"maximum difference is: (.+)", re.DOTALL)
 
 
@@ -43,18 +44,12 @@ def findings_of(anomalies: Any, whose: Mapping[str, str]) -> Findings:
     measured = dict(_measured(anomalies))
     for name, info in sorted(anomalies.anomaly_info.items()):
         said = warnings if info.severity == AnomalyInfo.WARNING else errors
-        said += [_line(name, reason, measured, whose) for reason in info.reason]
+        path = tuple(info.path.step) or (name,)  # in a name with a dot, `name` has quotes
+        said += [_line(path, reason, measured, whose) for reason in info.reason]
     about_all = anomalies.dataset_anomaly_info
     said = warnings if about_all.severity == AnomalyInfo.WARNING else errors
     said += [f"{reason.short_description}: {reason.description}" for reason in about_all.reason]
     return Findings(tuple(errors), tuple(warnings))
-
-
-def unmeasured(anomalies: Any, word: str, limited: Collection[str]) -> list[str]:
-    """TFDV passes in silence over features that it cannot measure, such as one without values on a side."""
-    measured = {name for (name, about, _), _ in _measured(anomalies) if about == word}
-    left = [name for name in limited if name not in measured and name not in anomalies.anomaly_info]
-    return [f"{name}: {word} not measured: no values to compare" for name in left]
 
 
 def in_words(found: Mapping[str, Findings], measured: Sequence[str], not_measured: Sequence[str]) -> str:
@@ -81,21 +76,25 @@ def _first(texts: Sequence[str]) -> list[str]:
     return [*texts[:_SAID], *more]
 
 
-def _measured(anomalies: Any) -> Iterator[tuple[tuple[str, str, int], Any]]:
-    """Every measurement by feature, `drift` or `skew`, and kind of distance."""
+def measurements(anomalies: Any) -> Iterator[Measured]:
+    """What was measured, by the path of the feature, `drift` or `skew`, and TFDV's number for the kind of distance."""
+    return (key for key, _ in _measured(anomalies))
+
+
+def _measured(anomalies: Any) -> Iterator[tuple[Measured, Any]]:
     for info in anomalies.drift_skew_info:
-        name = ".".join(info.path.step)
-        for word, measurements in (("drift", info.drift_measurements), ("skew", info.skew_measurements)):
-            for measurement in measurements:
-                yield (name, word, measurement.type), measurement
+        for word, found in (("drift", info.drift_measurements), ("skew", info.skew_measurements)):
+            for measurement in found:
+                yield (tuple(info.path.step), word, measurement.type), measurement
 
 
-def _line(name: str, reason: Any, measured: Mapping[tuple[str, str, int], Any], whose: Mapping[str, str]) -> str:
+def _line(path: tuple[str, ...], reason: Any, measured: Mapping[Measured, Any], whose: Mapping[str, str]) -> str:
+    name = ".".join(path)
     # TFDV has no other sign of which of both it is about.
-    word = "skew" if "serving" in reason.description else "drift"
+    word = "skew" if "serving" in reason.short_description else "drift"
     if reason.type in _DISTANCES:
         kind, distance = _DISTANCES[reason.type]
-        found, most = measured.get((name, word, kind)), _MOST.search(reason.description)
+        found, most = measured.get((path, word, kind)), _MOST.search(reason.description)
         if found is not None and word in whose:
             at = f", most in {most[1].strip()}" if most else ""
             return f"{name}: {word} {found.value:.6g} > {found.threshold:g} ({distance} against {whose[word]}{at})"

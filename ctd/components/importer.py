@@ -6,9 +6,12 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from ctd.components.api import SCHEMA_FILE, SERVING_DIR, Outputs, Work
+from ctd.components.counted_schema import counted_digest
 from ctd.components.metadata_files import digest_of_messages, read_schema
+from ctd.core.artifacts import COUNTED
 from ctd.core.errors import BadInput
 from ctd.core.fingerprints import digest_of
 from ctd.specs.nodes import ImporterSpec
@@ -24,25 +27,28 @@ def run(work: Work) -> Outputs:
         raise BadInput(f"{work.where}: {source} does not exist", hint="Put it there, or mend `path` in the spec.")
     ((output, _),) = work.request.outputs.items()
     directory = work.output(output)
-    digest = _TAKE[spec.artifact](source, directory)
-    return {output: [work.made(directory, digest=digest, is_external=1)]}
+    digest, properties = _TAKE[spec.artifact](source, directory)
+    return {output: [work.made(directory, digest=digest, **properties, is_external=1)]}
 
 
-def _take_schema(source: Path, directory: Path) -> str:
+_Taken = tuple[str, dict[str, Any]]  # a digest, and properties
+
+
+def _take_schema(source: Path, directory: Path) -> _Taken:
     schema = read_schema(source)
     # The file as it is: people's comments are worth keeping.
     shutil.copyfile(source, directory / SCHEMA_FILE)
-    return digest_of_messages({"schema": schema})
+    return digest_of_messages({"schema": schema}), {COUNTED: counted_digest(schema)}
 
 
-def _take_model(source: Path, directory: Path) -> str:
+def _take_model(source: Path, directory: Path) -> _Taken:
     if not (source / "saved_model.pb").is_file():
         raise BadInput(f"{source} holds no saved_model.pb", hint="`path` names the folder of a SavedModel.")
     shutil.copytree(source, directory / SERVING_DIR)
-    return ""
+    return "", {}
 
 
-def _take_hyperparameters(source: Path, directory: Path) -> str:
+def _take_hyperparameters(source: Path, directory: Path) -> _Taken:
     try:
         values = json.loads(source.read_text(encoding="utf-8"))
     except OSError as error:
@@ -53,10 +59,10 @@ def _take_hyperparameters(source: Path, directory: Path) -> str:
     if not isinstance(values, dict):
         raise BadInput(f"{source}:1: a JSON {type(values).__name__}", hint="Hyperparameters are one JSON object.")
     shutil.copyfile(source, directory / HYPERPARAMETERS_FILE)
-    return digest_of(values)
+    return digest_of(values), {}
 
 
-_TAKE: Mapping[str, Callable[[Path, Path], str]] = {
+_TAKE: Mapping[str, Callable[[Path, Path], _Taken]] = {
     "Schema": _take_schema,
     "Model": _take_model,
     "HyperParameters": _take_hyperparameters,

@@ -11,6 +11,7 @@ from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics
 
 from ctd.components.api import Outputs, Work, split_names
 from ctd.components.metadata_files import blanks_as_missing, digest_of_messages, statistics_of, write_schema
+from ctd.components.plain_statistics import as_without_schema
 from ctd.core.errors import BadInput
 from ctd.specs.nodes import SchemaGenSpec
 
@@ -39,7 +40,7 @@ def _all(work: Work) -> Iterator[tuple[str, DatasetFeatureStatisticsList]]:
     """
     for artifact in work.inputs("statistics"):
         for split in split_names(artifact):
-            statistics = blanks_as_missing(statistics_of(artifact, split))
+            statistics = blanks_as_missing(as_without_schema(statistics_of(artifact, split)))
             if any(dataset.num_examples for dataset in statistics.datasets):
                 yield f"{artifact.label}, split {split}", statistics
 

@@ -1,4 +1,4 @@
-"""How often each text occurs: TFDV's counts as its Beam pipeline makes them, without Beam and in limited memory.
+"""How often each text or category occurs: TFDV's counts as its Beam pipeline makes them, in limited memory.
 
 TFDV's own generator for use without Beam is another one: it counts all texts of 1,024 bytes or more as one, and all
 that are not UTF-8, so that a column of free text looks like one of categories.
@@ -7,7 +7,7 @@ that are not UTF-8, so that a column of free text looks like one of categories.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pyarrow as pa
@@ -15,10 +15,11 @@ import pyarrow.compute as pc
 from tensorflow_data_validation import StatsOptions
 from tensorflow_data_validation.arrow import arrow_util
 from tensorflow_data_validation.statistics.generators.stats_generator import CombinerStatsGenerator
-from tensorflow_data_validation.utils import stats_util
+from tensorflow_data_validation.utils import schema_util, stats_util
 from tensorflow_data_validation.utils.top_k_uniques_stats_util import (
     FeatureValueCount,
     make_feature_stats_proto_topk_uniques,
+    output_categorical_numeric,
 )
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatistics, FeatureNameStatistics
 from tfx_bsl.arrow import array_util
@@ -35,9 +36,13 @@ _BEGINNING = 256
 
 
 class TextCounts:
-    """The texts of one feature and how often each was there. It depends only on them which way they are counted."""
+    """The texts of one feature and how often each was there. It depends only on them which way they are counted.
 
-    def __init__(self) -> None:
+    `value` makes of a text what it was before it was one.
+    """
+
+    def __init__(self, value: Callable[[bytes], Any] = bytes) -> None:
+        self.value = value
         self._exact: dict[bytes, int] = {}
         self._bytes = 0
         self._sketches: _Sketches | None = None
@@ -63,11 +68,10 @@ class TextCounts:
         else:
             self._estimating().merge(other._sketches)
 
-    def found(self) -> tuple[int, list[tuple[bytes, int]]]:
-        """How many different texts there are, and the counts of at least the most frequent."""
-        if self._sketches is not None:
-            return self._sketches.found()
-        return len(self._exact), list(self._exact.items())
+    def found(self) -> tuple[int, list[tuple[Any, int]]]:
+        """How many different values there are, and the counts of at least the most frequent."""
+        different, counted = self._sketches.found() if self._sketches else (len(self._exact), self._exact.items())
+        return different, [(self.value(text), count) for text, count in counted]
 
     def _count(self, counted: Iterable[tuple[bytes, int]]) -> None:
         for text, count in counted:
@@ -112,6 +116,13 @@ class _Sketches:
         return self._distinct.Estimate(), [(one["values"], round(one["counts"])) for one in estimated]
 
 
+def _as_texts(numbers: pa.Array) -> pa.Array:
+    """Numbers as TFDV's sketches write them."""
+    if pa.types.is_integer(numbers.type):
+        return numbers.cast(pa.large_string()).cast(pa.large_binary())
+    return pa.array([f"{number:g}".encode() for number in numbers.to_pylist()], pa.large_binary())
+
+
 def _short(text: bytes) -> bytes:
     if len(text) < _LONG:
         return text
@@ -121,11 +132,17 @@ def _short(text: bytes) -> bytes:
 
 
 class TextCountsGenerator(CombinerStatsGenerator):
-    """The same of all features of text, as one of TFDV's generators."""
+    """The same of all features of text, and of numbers that the schema calls categories, as one of TFDV's generators.
+
+    TFDV sorts whole numbers that are equally frequent by size, and fractions by their text, of six digits.
+    """
 
     def __init__(self, options: StatsOptions) -> None:
         super().__init__("TextCounts")
         self._options = options
+        schema = options.schema
+        self._images = frozenset(schema_util.get_bytes_features(schema)) if schema else frozenset()
+        self._categories = schema_util.get_categorical_numeric_feature_types(schema) if schema else {}
 
     def create_accumulator(self) -> dict[Any, TextCounts]:
         return {}
@@ -133,16 +150,19 @@ class TextCountsGenerator(CombinerStatsGenerator):
     def add_input(self, accumulator: dict[Any, TextCounts], batch: pa.RecordBatch) -> dict[Any, TextCounts]:
         for path, values, _ in arrow_util.enumerate_arrays(batch, example_weight_map=None, enumerate_leaves_only=True):
             kind = stats_util.get_feature_type_from_arrow_type(path, values.type)
-            if kind == FeatureNameStatistics.STRING:
-                texts, _ = array_util.flatten_nested(values)
-                accumulator.setdefault(path, TextCounts()).add(texts)
+            if kind == FeatureNameStatistics.STRING and path not in self._images:
+                accumulator.setdefault(path, TextCounts()).add(array_util.flatten_nested(values)[0])
+            elif output_categorical_numeric(self._categories, path, kind):
+                numbers, _ = array_util.flatten_nested(values)
+                value = int if kind == FeatureNameStatistics.INT else bytes
+                accumulator.setdefault(path, TextCounts(value)).add(_as_texts(numbers))
         return accumulator
 
     def merge_accumulators(self, accumulators: Iterable[dict[Any, TextCounts]]) -> dict[Any, TextCounts]:
         first, *others = accumulators
         for other in others:
             for path, counts in other.items():
-                first.setdefault(path, TextCounts()).merge(counts)
+                first.setdefault(path, TextCounts(counts.value)).merge(counts)
         return first
 
     def extract_output(self, accumulator: dict[Any, TextCounts]) -> DatasetFeatureStatistics:
@@ -155,7 +175,7 @@ class TextCountsGenerator(CombinerStatsGenerator):
                     num_top_values=self._options.num_top_values,
                     num_rank_histogram_buckets=self._options.num_rank_histogram_buckets,
                     num_unique=different,
-                    value_count_list=[FeatureValueCount(text, count) for text, count in counted],
+                    value_count_list=[FeatureValueCount(value, count) for value, count in counted],
                     frequency_threshold=self._options.frequency_threshold,
                 )
                 made.features.add().CopyFrom(feature)

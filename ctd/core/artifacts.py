@@ -13,6 +13,9 @@ Value = str | int | float
 SPAN_NAME = "span_name"
 """The property of inputs that workers name spans by; it is not recorded."""
 
+COUNTED = "statistics_digest"
+"""The property of schemas that identifies the part that statistics depend on; empty if they depend on nothing of it."""
+
 
 class ArtifactType(str, enum.Enum):
     """The artifact types that ctd's components take and make: TFX's, and one of our own."""
@@ -67,6 +70,10 @@ class Artifact:
     def refused(self) -> bool:
         """Whether this says that a model was not pushed, for a reason that lies in the model."""
         return self.properties.get("pushed") == 0
+
+    def content(self, part: str = "") -> str:
+        """The digest; that of a part where a property says so. What does not know its parts counts as a whole."""
+        return str(self.properties.get(part, self.digest)) if part else self.digest
 
     @property
     def span_name(self) -> str:

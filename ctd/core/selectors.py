@@ -156,6 +156,9 @@ class Take:
     means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `of_model` holds it back
     until what is taken is about the very model that the piece takes. `if_clear` leaves an optional input out where
     several nodes make the type, instead of asking which; `every` takes all of them that are about that model.
+    `from_outside` takes by type only what a node brings in from outside, and not what is made in the pipeline. `part`
+    names the property with the digest of the part that counts as content, where it is not the whole; while it is empty,
+    the work is what it would be without the input.
     """
 
     type: ArtifactType
@@ -167,3 +170,5 @@ class Take:
     of_model: bool = False
     if_clear: bool = False
     every: bool = False
+    from_outside: bool = False
+    part: str = ""

@@ -205,7 +205,7 @@ class Causes:
         what = _output_names(maker or other, some, lambda span: self._say(e, span, first.name))
         left = "left the window" if spans else "no longer taken"
         text = f"{what} {left if kind == 'left' else kind}{digests}"
-        if kind == "new" and before and maker and maker.id < before.id:
+        if kind == "new" and spans and before and maker and maker.id < before.id:
             text = f"{what} entered the window"
         cause = Cause(
             f"input {kind}",

@@ -121,7 +121,7 @@ class _Before:
     """What stood in the place of a made-up artifact: the node that made it, and its content."""
 
     node: str
-    digest: str
+    artifact: Artifact
 
 
 def _befores(history: History, pipeline: str, run: Run, outputs: Artifacts) -> Iterator[tuple[str, _Before]]:
@@ -134,7 +134,7 @@ def _befores(history: History, pipeline: str, run: Run, outputs: Artifacts) -> I
     if not done:
         return
     for output, made in outputs.items():
-        there = {a.span: a.digest for a in done[-1].output(output)}
+        there = {a.span: a for a in done[-1].output(output)}
         for artifact in made:
             if artifact.span in there:
                 yield artifact.digest, _Before(s.node, there[artifact.span])
@@ -148,10 +148,14 @@ def _unless_same(
     replaced = [before[digest] for taken in inputs.values() for _, digest in taken if digest in before]
     if not replaced:
         return ()
-    as_before = {
-        key: [[span, before[digest].digest if digest in before else digest] for span, digest in taken]
-        for key, taken in inputs.items()
-    }
+    as_before: dict[str, list[list[Any]]] = {}
+    for key, taken in inputs.items():
+        part = wired.piece.takes[key].part
+        contents = [
+            [span, before[digest].artifact.content(part) if digest in before else digest] for span, digest in taken
+        ]
+        if not part or any(content for _, content in contents):
+            as_before[key] = contents
     s = run.subject
     work = fingerprint({**run.ingredients, "inputs": as_before})
     tried = world.history.tried(pipeline, s.node, s.piece, work)

@@ -6,11 +6,11 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ctd.core.artifacts import Artifacts, ArtifactType
+from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
 from ctd.core.executions import LeftOut, State
 from ctd.core.fingerprints import digest_of
 from ctd.core.lookalikes import times_in_numbers
-from ctd.core.selectors import Pinned
+from ctd.core.selectors import Pinned, Take
 from ctd.core.spans import Span
 from ctd.planning import canaries
 from ctd.planning.arrivals import late, misnumbered, silence, silent_from
@@ -53,6 +53,11 @@ def _tells(decision: Decision) -> bool:
             return decision.running or decision.queued or bool(decision.until or decision.supersedes)
         case _:
             return False
+
+
+def _counts(take: Take, artifacts: tuple[Artifact, ...]) -> bool:
+    """Whether an input makes a difference to the work: one of which only a part counts does not while that is empty."""
+    return not take.part or any(artifact.content(take.part) for artifact in artifacts)
 
 
 class _Planner:
@@ -457,9 +462,9 @@ class _Planner:
 
     def _ingredients(self, wired: WiredPiece, artifacts: Artifacts) -> dict[str, Any]:
         inputs = {
-            key: [[artifact.span, artifact.digest] for artifact in artifacts.get(key, ())]
+            key: [[artifact.span, artifact.content(take.part)] for artifact in artifacts.get(key, ())]
             for key, take in wired.piece.takes.items()
-            if take.triggers and key in wired.sources
+            if take.triggers and key in wired.sources and _counts(take, artifacts.get(key, ()))
         }
         return {**self._identity(wired), "inputs": inputs}
 

@@ -98,8 +98,9 @@ def differences(new: Mapping[str, Any], old: Mapping[str, Any]) -> Iterator[Chan
             yield Change("file", name, _text(old.get("files", {}).get(name)), digest)
     yield from _whole("content", new, old)
     yield from _whole("baseline", new, old)
-    for key, taken in new.get("inputs", {}).items():
-        yield from _input(key, taken, old.get("inputs", {}).get(key, []))
+    now, then = new.get("inputs", {}), old.get("inputs", {})
+    for key in (*now, *(key for key in then if key not in now)):
+        yield from _input(key, now.get(key, []), then.get(key, []))
 
 
 def _whole(

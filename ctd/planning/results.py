@@ -153,7 +153,7 @@ class Results:
         if not self.same_identity(wired, e):
             return False
         for key, take in wired.piece.takes.items():
-            if key in wired.sources and take.triggers and _is_no_data(take):
+            if key in wired.sources and take.triggers and not take.part and _is_no_data(take):
                 above = self.wired(wired.sources[key])
                 makers = (self.resolver.world.history.maker(i) for i in e.inputs.get(key, ()))
                 if not all(maker and self.current(above, maker) for maker in makers):

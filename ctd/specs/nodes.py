@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from ctd.core.artifacts import COUNTED
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.calendars import Calendar
 from ctd.core.completeness import CompleteRule, Manifest, Marker, Quiet, Renamed
@@ -165,14 +166,18 @@ class ExampleGenSpec(FormatSpec):
 
 
 class StatisticsGenSpec(BeamNode):
-    """TFDV statistics of every split of every span."""
+    """TFDV statistics of every split of every span, counted as a curated schema says."""
 
     usual_pool: ClassVar[str] = "beam"
 
     kind: Literal["statistics_gen"]
 
     def pieces(self) -> tuple[Piece, ...]:
-        takes = {"examples": Take(T.EXAMPLES, EachSpan(), prefer="examples")}
+        takes = {
+            "examples": Take(T.EXAMPLES, EachSpan(), prefer="examples"),
+            # An inferred schema is made of statistics, and says nothing of how to make them.
+            "schema": Take(T.SCHEMA, Latest(), optional=True, if_clear=True, from_outside=True, part=COUNTED),
+        }
         makes = {"statistics": T.STATISTICS}
         return (Piece("ctd.components.statistics_gen", takes, makes, self.settings(), version=2),)
 
@@ -211,6 +216,7 @@ class ImporterSpec(NodeSpec):
                 makes,
                 {**self.settings(), "output": output},
                 files={"path": self.path},
+                version=2 if self.artifact == "Schema" else 1,
                 profile="read",
             ),
         )

@@ -432,6 +432,8 @@ class _Wiring:
         take = self.pieces[id_].takes[key]
         history = isinstance(take.select, LooksBack)  # a piece may look back at what it made itself
         makers = [s for s in self._makers(take) if (history or (s.node, s.piece) != id_) and s not in compared]
+        if take.from_outside:
+            makers = [s for s in makers if not self.pieces[s.node, s.piece].takes]
         own = [s for s in makers if s.node == id_[0]]
         preferred = own or [s for s in makers if s.output == take.prefer]
         candidates = preferred or makers

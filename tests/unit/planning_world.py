@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import Any
 
-from ctd.core.artifacts import Artifact, ArtifactType
+from ctd.core.artifacts import COUNTED, Artifact, ArtifactType
 from ctd.core.executions import Execution, Failure, Outcome, State
 from ctd.core.facts import CodeFact, Damage, FileFact, TargetSeen
 from ctd.core.fingerprints import digest_of
@@ -171,6 +171,7 @@ class Bench:
     own: str = "own-1"  # the module's file alone
     code_problem: str = ""
     schema: str = "schema-1"
+    counted: str | None = None  # of the schema, the part that statistics depend on; it does not say unless said
     schema_problem: str = ""
     files: dict[str, str] = field(default_factory=dict)  # other files that specs name, by path
     packages: dict[str, str] = field(default_factory=dict)
@@ -421,6 +422,8 @@ class Bench:
     def _properties(self, type_: ArtifactType, execution: Execution, begun: Begun) -> dict[str, str | int | float]:
         if type_ is ArtifactType.ANOMALIES:
             return {"blessed": int(passes(type_, begun)), "reason": "fare: out of range"}
+        if type_ is ArtifactType.SCHEMA and self.counted is not None:
+            return {COUNTED: self.counted}
         if type_ is ArtifactType.EVALUATION:
             return {"current_model_id": execution.inputs["model"][0]}
         if type_ in (ArtifactType.MODEL_BLESSING, ArtifactType.INFRA_BLESSING):

@@ -527,3 +527,26 @@ def test_drift_is_measured_from_the_newest_good_day_before_not_from_a_refused_or
 
 def refusal(world: Bench, span: int) -> Execution:
     return next(e for e in world.ran("validator") if e.key.startswith(f"span-{span}."))
+
+
+def edited(bench: Bench, schema: str, counted: str) -> set[str]:
+    """The nodes that ran for an edit of the curated schema."""
+    before = {e.id for e in bench.history}
+    bench.schema, bench.counted = schema, counted
+    bench.settle()
+    return {e.node for e in bench.history if e.id not in before}
+
+
+def test_statistics_are_computed_anew_only_for_what_they_depend_on_in_a_curated_schema() -> None:
+    bench = Bench(counted="")
+    bench.arrive(1)
+    bench.settle()
+    assert "schema" not in bench.ran("statistics")[0].ingredients["inputs"], "as before there was such an input"
+    assert "statistics" not in edited(bench, "schema-2", ""), "a range, an environment, a limit"
+    assert "statistics" in edited(bench, "schema-3", "code is categorical")
+    assert "statistics" not in edited(bench, "schema-4", "code is categorical")
+    ran = len(bench.ran("statistics"))
+    assert "validator" in edited(bench, "schema-5", ""), "the statistics that there were before serve again"
+    assert len(bench.ran("statistics")) == ran
+    unsaid = settled()
+    assert unsaid.ran("statistics")[0].ingredients["inputs"]["schema"], "what does not say so counts as a whole"

@@ -95,7 +95,7 @@ def test_an_output_can_be_named(tmp_path: Path) -> None:
     [
         (
             "{exampels: examples}",
-            "p.yaml:5: stats has no input 'exampels'. Did you mean 'examples'? stats takes examples.",
+            "p.yaml:5: stats has no input 'exampels'. Did you mean 'examples'? stats takes examples and schema.",
         ),
         (
             "{examples: exmples}",
@@ -446,3 +446,28 @@ def test_spans_of_one_kind_are_compared_with_each_other(tmp_path: Path) -> None:
     (problem,) = said(tmp_path, nodes, head)
     assert "`serving_statistics` of v: its spans are hours, and those of `statistics` days" in problem
     assert load(tmp_path, nodes.replace("{HH}", ""), head)
+
+
+CURATED = "  schema: {kind: importer, artifact: Schema, path: s.pbtxt}\n"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "expected"),
+    [
+        pytest.param(CURATED, "schema.schema", id="a curated one"),
+        pytest.param("  schema: {kind: schema_gen}\n", None, id="an inferred one is made of the statistics"),
+        pytest.param(CURATED + "  inferred: {kind: schema_gen}\n", "schema.schema", id="a curated one of both"),
+        pytest.param(CURATED + CURATED.replace("schema:", "other:"), None, id="no guess between two"),
+    ],
+)
+def test_statistics_take_a_schema_only_from_outside(tmp_path: Path, nodes: str, expected: str | None) -> None:
+    assert sources(load(tmp_path, STATS + nodes), "stats").get("schema") == expected
+
+
+def test_an_inferred_schema_is_not_wired_to_the_statistics_that_it_is_made_of(tmp_path: Path) -> None:
+    nodes = STATS.replace("{kind: statistics_gen", "{kind: statistics_gen, inputs: {schema: schema}")
+    (problem,) = said(tmp_path, nodes + "  schema: {kind: schema_gen}\n")
+    assert problem.startswith("p.yaml")
+    assert "schema" in problem
+    named = nodes.replace("schema: schema", "schema: other") + CURATED + CURATED.replace("schema:", "other:")
+    assert sources(load(tmp_path, named), "stats")["schema"] == "other.schema"
