@@ -113,8 +113,9 @@ def load_folder(
         problems[file] += believed(_bad_schedules(pipeline, document, check_cron))
         problems[file] += believed(_unknown_targets(pipeline, document, names, broken, unread=destinations.unreadable))
         problems[file] += believed(unknown_pools(pipeline, document, pools) if pools is not None else ())
-        problems[file] += believed(smaller_windows(pipeline, document))
-        problems[file] += believed(set(_missing_files(pipeline, document)))  # several nodes share a module
+        if _fits_together(pipeline):
+            problems[file] += believed(smaller_windows(pipeline, document))
+            problems[file] += believed(set(_missing_files(pipeline, document)))  # several nodes share a module
     for file, target, believed in destinations.looked_at():
         problems[file] += believed(unmeasured_metrics(target, destinations.documents[file], pipelines.specs.items()))
     standing = pipelines.standing(before.pipelines), destinations.standing(before.targets)
@@ -327,13 +328,17 @@ def _absolute(folder: str | Path) -> str:
     return normpath(Path(folder).absolute())
 
 
+def _fits_together(pipeline: PipelineSpec) -> bool:
+    """Whether its nodes do, so that it is known what each of them uses."""
+    try:
+        return bool(pipeline.work)
+    except Complaints:
+        return False
+
+
 def _missing_files(pipeline: PipelineSpec, document: Document) -> Iterator[Problem]:
     """Warnings only: a file may arrive later, and its node waits for it."""
-    try:
-        work = pipeline.work
-    except Complaints:
-        return  # of a pipeline whose nodes do not fit together it is not known what they use
-    for piece in work:
+    for piece in pipeline.work:
         node = pipeline.nodes[piece.node]
         if piece.module and not Path(piece.module).is_file():
             place = ("nodes", piece.node, "module") if getattr(node, "module", None) else ("module",)
