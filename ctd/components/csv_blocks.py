@@ -66,13 +66,14 @@ def read_blocks(path: str, dialect: Dialect = TFX, size: int | None = None, long
 
 
 def is_blank(path: str, dialect: Dialect = TFX) -> bool:
-    """Whether there is no text in a file, but perhaps a byte order mark and line ends. Raises BadInput, OSError."""
+    """Whether a file has no text but what it says of itself, and line ends. Raises BadInput, OSError."""
     with open_plain(path) as content:
         begin = content.read(_BLANK)
     if len(begin) == _BLANK:
         return False
-    said, _ = as_the_file_says(begin, dialect)
-    return not begin.decode(_codec(begin, said), "replace").removeprefix("\ufeff").strip()
+    said, before = as_the_file_says(begin.splitlines(keepends=True)[0] if begin else b"", dialect)
+    lines = begin.decode(_codec(begin, said), "replace").removeprefix("\ufeff").splitlines()
+    return not any(line.strip() for line in lines[before:])
 
 
 @dataclass(frozen=True)

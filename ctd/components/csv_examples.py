@@ -27,7 +27,7 @@ MARKS = {
     codecs.BOM_UTF16_BE: "utf-16",
 }
 # Excel's first line, as it is, quoted by a program that read it as a cell, or filled up to the width of the table.
-_SAYS_DELIMITER = re.compile(r'"?sep=([^\w"\r\n])\1*"?\1*', re.IGNORECASE)
+_SAYS_DELIMITER = re.compile(r'"?sep=([^\w"\r\n])\1*"?\1* *', re.IGNORECASE)
 csv.field_size_limit(2**31 - 1)  # the module's own is 131,072; features hold more, as does memory
 
 

@@ -111,7 +111,7 @@ class SpanFiles:
 
     @cached_property
     def _partitions(self) -> Partitions:
-        return Partitions.of(self.files, self._types)
+        return Partitions.of(self.files, self._types, self.spec.nulls)
 
     @cached_property
     def _dialect(self) -> Dialect:

@@ -7,7 +7,7 @@ name in the file, as for all three. What lies in no such folder has no value, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -30,14 +30,17 @@ class Partitions:
     kinds: Mapping[str, Kind]
 
     @classmethod
-    def of(cls, files: Sequence[SourceFile], types: Mapping[str, Kind]) -> Partitions:
-        """What the folders of these files say, as given types or inferred ones. Raises BadInput that names a file."""
+    def of(cls, files: Sequence[SourceFile], types: Mapping[str, Kind], nulls: Collection[str] = ()) -> Partitions:
+        """What the folders of these files say, as given types or inferred ones; `nulls` are no values.
+
+        Raises BadInput that names a file.
+        """
         values: dict[tuple[str, ...], Mapping[str, bytes]] = {}
         kinds: dict[str, Kind] = {}
         for file in files:
             if file.partition in values:
                 continue
-            said = values[file.partition] = _values(file)
+            said = values[file.partition] = _values(file, nulls)
             for name, value in said.items():
                 kind = infer_kind(value)
                 if kind > types.get(name, Kind.STRING):
@@ -72,7 +75,7 @@ class Partitions:
                 )
 
 
-def _values(file: SourceFile) -> Mapping[str, bytes]:
+def _values(file: SourceFile, nulls: Collection[str]) -> Mapping[str, bytes]:
     found: dict[str, bytes] = {}
     for folder in file.partition:
         try:
@@ -83,7 +86,7 @@ def _values(file: SourceFile) -> Mapping[str, bytes]:
         if name in found:
             said = f"{file.path}: two of its folders say what {name} is"
             raise BadInput(said, hint="Give each column one level of folders.")
-        found[name] = (value or "").encode()
+        found[name] = b"" if value is None or value in nulls else value.encode()
     return found
 
 

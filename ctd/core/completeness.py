@@ -58,6 +58,7 @@ class Sighting:
     beside: tuple[str, ...] = ()  # files that the manifests do not list
     unchosen: tuple[str, ...] = ()  # files that the manifests list and `input` does not choose
     unfinished: tuple[str, ...] = ()  # names that say: still being written
+    partitions: tuple[str, ...] = ()  # Hive's folders in which `input` chooses nothing
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,8 @@ class Judgement:
 def judge(rule: CompleteRule, seen: Sighting, now: datetime) -> Judgement:
     """Is the span complete? An empty span may be by its marker or manifest, never by being quiet or by its name."""
     judged = _judge(rule, seen, now)
+    if seen.partitions and not seen.files:
+        judged = replace(judged, because=f"{judged.because}; `input` chooses nothing in {_some(seen.partitions)}")
     if not judged.complete:
         return judged
     shards = "; ".join(shard_troubles(file.path for file in seen.files))

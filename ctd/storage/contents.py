@@ -28,6 +28,7 @@ class Contents:
     beside: list[str] = field(default_factory=list)  # data files that its manifests do not list
     unchosen: list[str] = field(default_factory=list)  # what its manifests list and the pattern does not choose
     unfinished: list[str] = field(default_factory=list)  # names that say: still being written
+    partitions: list[str] = field(default_factory=list)  # Hive's folders that the pattern does not choose
 
     def add(self, path: str, name: str, facts: os.stat_result) -> None:
         """Take in one entry of the span."""

@@ -175,9 +175,11 @@ class SpanLister:
 
     def _remember(self, path: str, contents: Contents) -> Sighting:
         files = tuple(contents.files)
+        partitions = tuple(contents.partitions)
         if not isinstance(self._rule, Quiet):
             return Sighting(
                 files,
+                partitions=partitions,
                 markers=contents.markers,
                 markers_needed=contents.markers_needed,
                 lacking=tuple(contents.lacking),
@@ -190,4 +192,4 @@ class SpanLister:
         same = before is not None and before.traces == traces
         seen = _Memory(traces, before.since, before.scans + 1) if before and same else _Memory(traces, now, 1)
         self._memory[path] = seen
-        return Sighting(files, timedelta(seconds=now - seen.since), seen.scans)
+        return Sighting(files, timedelta(seconds=now - seen.since), seen.scans, partitions=partitions)

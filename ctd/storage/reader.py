@@ -42,6 +42,7 @@ class Reading:
         contents.files.sort(key=lambda file: file.path)
         contents.traces.sort()
         contents.unfinished.sort()
+        contents.partitions.sort()
         self.loose += [manifest.trace for manifest in manifests]
         self.loose += [trace for trace in contents.traces if os.path.dirname(trace[0]) not in listed]
         # Beside the pattern nobody saw whether they are links, or have other names.
@@ -134,7 +135,8 @@ class ContentsReader:
         if name == self._marker:
             reading.loose += _links([path])
         elif is_folder:
-            return
+            if is_partition(name):
+                reading.contents.partitions.append(name)
         elif not inside:
             if not (self._marker and hidden(name)):  # beside a marker, what is hidden is of no interest
                 self._stat(path, name, reading, link=entry.is_symlink())

@@ -162,6 +162,7 @@ def test_an_error_in_a_file_too_large_to_be_read_as_a_whole_has_its_line(put) ->
         ("sep=,", ","),
         ("sep=|", "|"),
         ("sep=;;", ";"),
+        ("sep=; ", ";"),
     ],
 )
 def test_the_first_line_of_excel_says_the_delimiter(put, first_line: str, delimiter: str) -> None:
@@ -218,6 +219,8 @@ def test_cells_are_of_any_length(put, length: int, quoted: bool) -> None:
         b"\n",
         b"\r\n\r\n",
         b"  \n",
+        b"sep=;\n",
+        "sep=;\n\n".encode("utf-16"),
         b"\xef\xbb\xbf",
         b"\xef\xbb\xbf\n",
         "\n".encode("utf-16"),

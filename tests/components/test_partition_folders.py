@@ -236,6 +236,11 @@ def test_given_types_hold_for_folders_and_files_together(read, tmp_path, format_
         read(format_, types={"zip": "int"})
 
 
+def test_words_for_nothing_are_no_values_of_folders(read, tmp_path) -> None:
+    put(tmp_path / "1", "csv", {"store=NA/0": X[:1], "store=3/0": X[1:]})
+    assert [row["store"] for row in read("csv", nulls=["NA"])] == [[3], []]
+
+
 def test_examples_may_be_split_by_a_folder(read, tmp_path) -> None:
     put(tmp_path / "1", "parquet", {f"user={user}/0": X for user in range(20)})
     artifact = read.artifact("parquet", splits={"train": 1, "eval": 1}, split_by="user")

@@ -92,6 +92,17 @@ def test_what_comes_and_changes_in_a_partition_is_noticed(tmp_path: Path, patter
     assert [file.partition for file in seen[-1].files] == [("country=FR",), ("country=US",)]
 
 
+@pytest.mark.parametrize("rule", [MARKER, QUIET, Renamed()])
+def test_a_span_without_files_says_in_which_folders_it_was_not_looked_for_them(tmp_path: Path, rule) -> None:
+    for country in ("US", "DE", "FR", "IT"):
+        put(tmp_path / f"1/country={country}/a.csv")
+    put(tmp_path / "1/_SUCCESS")
+    said = only(lister(tmp_path / "{SPAN}/*.csv", rule).scan().spans).because
+    assert said.endswith("; `input` chooses nothing in country=DE, country=FR, country=IT and 1 more")
+    put(tmp_path / "1/a.csv")
+    assert "country" not in only(lister(tmp_path / "{SPAN}/*.csv", rule).scan().spans).because
+
+
 def test_a_partition_that_leads_back_to_its_span_is_a_reason(tmp_path: Path) -> None:
     put(tmp_path / "1/country=US/a")
     put(tmp_path / "1/_SUCCESS")
