@@ -118,7 +118,7 @@ def _load_linked_in(library: OpLibrary) -> None:
 def _load(library: OpLibrary) -> None:
     """Raises ServingError if nothing of it can be loaded. A package may have parts for other occasions."""
     said = [(file, _complaint_of(file)) for file in library.files]
-    complaints = [f"{file}: {complaint}" for file, complaint in said if complaint]
+    complaints = [f"{file}: {complaint.removeprefix(f'{file}: ')}" for file, complaint in said if complaint]
     if len(complaints) == len(library.files):
         raise _unusable(library.name, "; ".join(complaints))
     for complaint in complaints:

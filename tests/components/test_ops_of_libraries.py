@@ -158,10 +158,13 @@ def running_server_in(folder: Path, patched: pytest.MonkeyPatch, *flags: str) ->
     [
         ("no_such_package", "no Python package or module of this name is installed"),
         ("/does/not/exist.so", "there is no file /does/not/exist.so"),
+        ("HERE/damaged.so", "damaged.so cannot be loaded: "),
         ("no-name", "neither a path of a shared object nor the name of a Python module"),
     ],
 )
 def test_a_library_that_is_not_there_ends_the_server_at_once(library: str, words: str, tmp_path: Path) -> None:
+    (tmp_path / "damaged.so").write_bytes(b"OpDefBuilder")
+    library = library.replace("HERE", str(tmp_path))
     flags = (f"--model_base_path={tmp_path}", f"--op_libraries={library}")
     ended = subprocess.run(
         [sys.executable, "-m", "ctd.serving", *flags], stderr=subprocess.PIPE, text=True, check=False
