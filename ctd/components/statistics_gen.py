@@ -18,6 +18,7 @@ from tensorflow_data_validation.statistics.stats_impl import extract_statistics_
 from tensorflow_data_validation.utils import schema_util
 from tensorflow_metadata.proto.v0.schema_pb2 import FLOAT, Schema
 from tensorflow_metadata.proto.v0.statistics_pb2 import DatasetFeatureStatisticsList
+from tfx_bsl.arrow import array_util
 from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 from tfx_bsl.tfxio.tf_sequence_example_record import TFSequenceExampleRecord
 
@@ -109,7 +110,7 @@ class Accumulated:
     """
 
     def __init__(self, where: str, schema: Schema | None = None) -> None:
-        self._where = where
+        self._where, self._schema = where, schema
         self._generators = _generators(schema)
         for generator in self._generators:
             generator.setup()
@@ -128,7 +129,7 @@ class Accumulated:
             self._kept = [g.add_input(kept, batch) for g, kept in zip(self._generators, self._kept, strict=True)]
         except UnicodeDecodeError as error:
             raise BadInput(
-                f"{self._where}: a feature with a natural_language_domain has a value that is not UTF-8: {error}",
+                f"{self._where}: {_not_utf8(self._schema, batch)}: language to the schema, but not UTF-8",
                 hint="Take `natural_language_domain` out of the schema for features of bytes, or write them as UTF-8.",
             ) from error
 
@@ -140,6 +141,18 @@ class Accumulated:
     def statistics(self) -> DatasetFeatureStatisticsList:
         """The statistics of all batches."""
         return extract_statistics_output(self._kept, self._generators)
+
+
+def _not_utf8(schema: Schema | None, batch: pa.RecordBatch) -> str:
+    """The features of language that have values which are no texts."""
+    found = []
+    for feature in schema.feature if schema else ():
+        if feature.HasField("natural_language_domain") and feature.name in batch.schema.names:
+            try:
+                array_util.flatten_nested(batch[feature.name])[0].cast(pa.large_string())
+            except pa.ArrowInvalid:
+                found.append(feature.name)
+    return ", ".join(found) or "a nested feature"
 
 
 def _batches(work: Work, examples: Artifact, splits: Sequence[str]) -> Iterator[tuple[str, pa.RecordBatch]]:

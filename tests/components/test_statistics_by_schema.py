@@ -280,6 +280,6 @@ def test_tokens_of_a_vocabulary_that_is_not_there_are_not_counted(work, tmp_path
 
 
 def test_bytes_that_are_called_language_are_refused_with_what_helps() -> None:
-    with pytest.raises(BadInput, match="not UTF-8") as error:
-        of_batches([message(words=b"\xff\xfe")], parsed(LANGUAGE))
+    with pytest.raises(BadInput, match=r"here: words: .* not UTF-8") as error:
+        of_batches([message(words=b"\xff\xfe", tokens=1)], parsed(LANGUAGE))
     assert "natural_language_domain" in error.value.hint

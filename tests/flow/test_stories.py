@@ -30,6 +30,9 @@ def test_a_span_becomes_a_model(bench: Bench) -> None:
     assert bench.of("examples").startswith("wait examples span-1: running, attempt 1")
     bench.finish("examples")
     bench.tick()
+    assert bench.of("statistics").startswith("wait statistics span-1: schema is running")
+    bench.finish("schema")
+    bench.tick()
     assert bench.of("statistics").startswith("wait statistics span-1: running")
     bench.settle()
     assert bench.trained_on() == ["span-1"]
