@@ -24,7 +24,8 @@ T = TypeVar("T")
 MOST = 4096  # rows
 ROOM = 256 << 20  # bytes that a batch may take beside libraries, model and what was there before
 _FIRST = 2  # rows: some models drop the dimension of a batch of one
-_GROWTH = 8
+_GROWTH = 64
+_TELLING = 64  # rows: a call with so many takes longer than the time between two looks at the memory
 _EVERY = 0.001  # seconds between two looks at the memory
 _STATM = Path("/proc/self/statm")
 
@@ -71,7 +72,8 @@ class Batching:
         fitting = 1 << int(min(self._most, max(self._room / max(each, 1), 1))).bit_length() - 1
         grown = min(fitting, _GROWTH * rows)
         if self._warm:
-            self._settled = fitting <= rows or rows >= self._most
+            self._settled = fitting <= rows or (fitting >= self._most and rows >= _TELLING)
+            grown = fitting if self._settled else grown
         # The first call makes what later ones use, so that its examples seem to take more than they do.
         self._rows = grown if self._warm else max(grown, self._rows)
         self._warm = True

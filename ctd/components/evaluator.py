@@ -60,6 +60,14 @@ _METRICS_HINT = (
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What metrics and slices need of a batch: features, none being all, and a label for each example."""
+
+    features: frozenset[str] | None
+    labels: bool
+
+
+@dataclass(frozen=True)
 class Measured:
     """A model with what it made of all batches of examples, as far as metrics and slices need it.
 
@@ -67,6 +75,7 @@ class Measured:
     """
 
     subject: Subject
+    needs: Needs
     batches: Sequence[Extracts]
     given: frozenset[str]
     made: frozenset[str]
@@ -126,15 +135,12 @@ def _examples(work: Work, files: Sequence[str], most: int | None) -> Examples:
     return Examples.of(records, schema_of(schema) if schema else None)
 
 
-def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
+def _inferred(evaluation: Evaluation, name: str, model: Artifact, needs: Needs | None = None) -> Measured:
     """What one model makes of the examples. Raises ComponentFailed where it fails, BadInput for missing labels."""
     evaluation.work.progress(f"{_said(evaluation)}: the {name}")
     examples = evaluation.examples
     subject = Subject.of(name, model, evaluation.spec, examples.features)
-    computations = _computations(evaluation, [subject])
-    collected = _Collected(
-        subject, examples.features, needed_features(*computations), labels=not computations[1].needs_pipeline
-    )
+    collected = _Collected(subject, examples.features, needs or _needs(evaluation, subject))
     known = None if evaluation.beam else evaluation.kept.read(model, subject)
     if known:
         log.info("the %s, model #%d, was asked about these examples before: its answers are taken", name, model.id)
@@ -151,27 +157,30 @@ def _inferred(evaluation: Evaluation, name: str, model: Artifact) -> Measured:
     return collected.measured
 
 
+def _needs(evaluation: Evaluation, subject: Subject) -> Needs:
+    config, computations = _computations(evaluation, [subject])
+    return Needs(needed_features(config, computations), labels=not computations.needs_pipeline)
+
+
 class _Collected:
     """What is kept of the batches of one model."""
 
-    def __init__(
-        self, subject: Subject, features: frozenset[str], needed: frozenset[str] | None, *, labels: bool
-    ) -> None:
-        self._subject, self._needed, self._labels = subject, needed, labels
+    def __init__(self, subject: Subject, features: frozenset[str], needs: Needs) -> None:
+        self._subject, self._needs = subject, needs
         self._given, self._made = set[str](), set[str]()
         self._batches: list[Extracts] = []
         self.answers, self.missing = Answers(), MissingValues(subject.spec, subject.taken_of(features))
 
     @property
     def measured(self) -> Measured:
-        return Measured(self._subject, self._batches, frozenset(self._given), frozenset(self._made))
+        return Measured(self._subject, self._needs, self._batches, frozenset(self._given), frozenset(self._made))
 
     def asking(self, inference: Inference) -> Callable[[Extracts], Extracts]:
         """Labels and predictions of a batch; once a label is missing the others are only counted."""
 
         def asked(batch: Extracts) -> Extracts:
             batch = inference.labelled(batch)
-            if self._labels:
+            if self._needs.labels:
                 self.missing.add(batch)
             return batch if self.missing else inference.predicted(batch)
 
@@ -189,7 +198,8 @@ class _Collected:
         self._batches.append({**batch, **pruned, constants.INPUT_KEY: counted(rows_of(batch))})
 
     def _pruned(self, features: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: value for name, value in features.items() if self._needed is None or name in self._needed}
+        wanted = self._needs.features
+        return {name: value for name, value in features.items() if wanted is None or name in wanted}
 
 
 def _said(evaluation: Evaluation) -> str:
@@ -211,7 +221,7 @@ def _measure_both(evaluation: Evaluation, candidate: Measured, baseline: Artifac
     """The rows with those of the baseline, or without and why: an old model that no longer fits keeps none out."""
     models = [candidate]
     try:
-        models.append(_inferred(evaluation, _BASELINE, baseline))
+        models.append(_inferred(evaluation, _BASELINE, baseline, candidate.needs))
         return _measure(evaluation, models), ""
     except PermanentError as error:
         if _only_comparisons_fail(evaluation, models):
