@@ -156,6 +156,7 @@ class Take:
     means other work; `must_be_blessed` holds the node back until the artifact taken says yes. `of_model` holds it back
     until what is taken is about the very model that the piece takes. `if_clear` leaves an optional input out where
     several nodes make the type, instead of asking which; `every` takes all of them that are about that model.
+    `holds_for`: what is made of it holds for its spans, so that windows downstream take no others beside it.
     """
 
     type: ArtifactType
@@ -167,3 +168,4 @@ class Take:
     of_model: bool = False
     if_clear: bool = False
     every: bool = False
+    holds_for: bool = False
