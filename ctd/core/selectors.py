@@ -159,6 +159,7 @@ class Take:
     `from_outside` takes by type only what a node brings in from outside, and not what is made in the pipeline. `part`
     names the property with the digest of the part that counts as content, where it is not the whole; while it is empty,
     the work is what it would be without the input.
+    `holds_for`: what is made of it holds for its spans, so that windows downstream take no others beside it.
     """
 
     type: ArtifactType
@@ -172,3 +173,4 @@ class Take:
     every: bool = False
     from_outside: bool = False
     part: str = ""
+    holds_for: bool = False

@@ -8,18 +8,18 @@ starves nobody.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 
 from ctd.core.artifacts import Artifact
 from ctd.core.executions import Execution, State
-from ctd.core.selectors import EachSpan, Latest, LooksBack, Window
+from ctd.core.selectors import EachSpan, Latest, LooksBack, Take, Window
 from ctd.planning.decided import Held, Taken, outputs_of
 from ctd.planning.decisions import Decision, Run, Subject, Wait
 from ctd.planning.resolve import Inputs, gather, of_made
 from ctd.planning.results import ABOUT_MODELS, Results
-from ctd.planning.windows import ON_ITS_WAY
+from ctd.planning.windows import ON_ITS_WAY, wants
 from ctd.specs.base import NodeSpec
 from ctd.specs.pipeline import WiredPiece
 from ctd.specs.timing import TimedNode
@@ -45,7 +45,12 @@ class Coalescing:
         if span is not None and self._has_result(wired, span):
             return None
         stays: list[Execution] = []
-        found = gather(wired, lambda key: self._take(wired, key, span, stays))
+        found = gather(wired, lambda key: self._take(wired, key, span, stays, {}))
+        only = self._held_for(stays)
+        if span is not None and self._to_be_seen(wired, span, stays, only):
+            return None
+        if only and span is None:
+            found = gather(wired, lambda key: self._take(wired, key, span, [], only))
         if isinstance(found, Held):
             return None
         together = {key: made for key in found.artifacts if (made := self._together(wired, key, stays))}
@@ -78,17 +83,55 @@ class Coalescing:
         """The end of the node's patience. A clock that was set back since must hold nothing up."""
         return ready + self._patience(node, s) if ready <= self._world.now else self._world.now
 
-    def _take(self, wired: WiredPiece, key: str, span: int | None, stays: list[Execution]) -> Taken | Held:
+    def _held_for(self, stays: Iterable[Execution]) -> Mapping[str, Set[int]]:
+        """By the node that reads them, the only spans that older results may be used with which hold for those alone.
+
+        A schema that has not seen a span yet may ask for what this has not: it is soon inferred anew.
+        """
+        found: dict[str, Set[int]] = {}
+        for e, key, _ in self._holding(stays):
+            spans = {number for number, _ in e.ingredients["inputs"].get(key, ())}
+            root = self._resolver.root_of(self._resolver.work[e.node, e.piece].sources[key])
+            found[root] = found.get(root, spans) & spans
+        return found
+
+    def _to_be_seen(
+        self, wired: WiredPiece, span: int, stays: Iterable[Execution], seen: Mapping[str, Set[int]]
+    ) -> bool:
+        """Whether a span is to be judged by what is soon inferred from it too: a schema that has a window around it."""
+        there = seen.get(wired.root or "")
+        if there is None or span in there:
+            return False
+        newer = sum(number > span for number in there)
+        selects = (take.select for _, _, take in self._holding(stays))
+        return any(wants(select, span, newer) for select in selects if isinstance(select, Window))
+
+    def _holding(self, stays: Iterable[Execution]) -> Iterator[tuple[Execution, str, Take]]:
+        """What older results rest on that holds for its spans, with the input that has these."""
+        for e in (e for made in stays for e in self._ancestors(made)):
+            wired = self._resolver.work.get((e.node, e.piece))
+            for key, take in wired.piece.takes.items() if wired else ():
+                if take.holds_for:
+                    yield e, key, take
+
+    def _take(
+        self,
+        wired: WiredPiece,
+        key: str,
+        span: int | None,
+        stays: list[Execution],
+        only: Mapping[str, Set[int]],
+    ) -> Taken | Held:
         """An input as it is to be; or, if it is not there yet, as it is ready. `stays`: what this rests on."""
         take, source = wired.piece.takes[key], wired.sources[key]
         number = _ANY if span is None else span
-        taken = self._resolver.take(wired, key, number)
+        taken = (replace(self._resolver, only=only) if only else self._resolver).take(wired, key, number)
         if isinstance(taken, Taken) or taken.refused or take.type in ABOUT_MODELS:
             return taken
         if isinstance(take.select, EachSpan):
             return taken
         if (source.node, source.piece) in self._resolver.decided.by_span:
-            return self._but_backlog(wired, key, self._results.ready(wired, key, number))
+            return self._but_backlog(wired, key, self._results.ready(wired, key, number, only))
         made = next(self._results.of(source), None)
         if made is None:
             return taken

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 
 from ctd.core.artifacts import Artifact, Artifacts, ArtifactType
@@ -84,6 +84,7 @@ class Resolver:
     denied: Mapping[str, frozenset[int]]  # spans that the spec keeps out of windows, by the node that reads them
     judges: Mapping[tuple[str, str], Judges] = field(default_factory=dict)  # of models, by the piece that makes them
     settled: Callable[[tuple[str, str]], Mapping[int, Decision]] | None = None
+    only: Mapping[str, Set[int]] = field(default_factory=dict)  # all that windows may take, by the node that reads it
 
     def take(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
         """The artifacts for one wired input; `span` is the one that the piece runs for, if it runs per span."""
@@ -222,6 +223,8 @@ class Resolver:
         root = self.root_of(source)
         if not decisions and root in self.decided.problems:
             return Held(f"{root}: {self.decided.problems[root]}")
+        if root in self.only:
+            decisions = {number: d for number, d in decisions.items() if number in self.only[root]}
         denied = dict.fromkeys(self.denied.get(root, ()), "")  # the spec says so: no news
         shut_out = {**self.decided.late.get(root, {}), **denied}
         gates = self.gates(wired, key)

@@ -69,12 +69,13 @@ class Results:
         if not found:
             yield from (e for e in earlier if not self._disowned(wired, e))
 
-    def ready(self, wired: WiredPiece, key: str, span: int) -> Taken | Held:
+    def ready(self, wired: WiredPiece, key: str, span: int, only: Mapping[str, Set[int]] | None = None) -> Taken | Held:
         """An input as it is ready; held while spans lack that the piece has had, and it would have fewer or older ones.
 
-        So it is after an edit by which all spans are looked at again: the first of them make no window.
+        So it is after an edit by which all spans are looked at again: the first of them make no window. `only`: all
+        spans that a window may take, by the node that reads them.
         """
-        taken = self.at_once.take(wired, key, span)
+        taken = (replace(self.at_once, only=only) if only else self.at_once).take(wired, key, span)
         lacking = {out.span for out in taken.left_out if out.kind == ON_ITS_WAY}
         if isinstance(taken, Held) or not lacking:
             return taken

@@ -169,7 +169,7 @@ def choose(select: Window, artifacts: Iterable[Artifact]) -> tuple[Artifact, ...
         case AnyOf():
             return in_order({a.id: a for each in select.windows for a in choose(each, ordered)}.values())
         case _:
-            return tuple(a for a in ordered if _wants(select, a.span or 0, 0))
+            return tuple(a for a in ordered if wants(select, a.span or 0, 0))
 
 
 def complete(
@@ -203,13 +203,13 @@ def in_order(artifacts: Iterable[Artifact]) -> tuple[Artifact, ...]:
 def _candidates(select: Window, spans: Iterable[int], found: _Found) -> Iterator[int]:
     """The spans that the selector would like to have, newest first, beside what is found meanwhile."""
     for number in sorted(spans, reverse=True):
-        if _wants(select, number, len(found)):
+        if wants(select, number, len(found)):
             yield number
         elif isinstance(select, Newest):
             return
 
 
-def _wants(select: Window, number: int, found: int) -> bool:
+def wants(select: Window, number: int, found: int) -> bool:
     """Whether the selector would like to have a span, of which as many newer ones are `found` already."""
     match select:
         case Newest():
@@ -221,7 +221,7 @@ def _wants(select: Window, number: int, found: int) -> bool:
         case Pinned():
             return number in select.spans
         case AnyOf():
-            return any(_wants(each, number, found) for each in select.windows)
+            return any(wants(each, number, found) for each in select.windows)
 
 
 def _names(select: Window, number: int) -> bool:

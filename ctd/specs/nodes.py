@@ -193,7 +193,7 @@ class SchemaGenSpec(WindowedNode):
 
     def pieces(self) -> tuple[Piece, ...]:
         spans: Selector = self.selector(Newest(1)) if self.window else Downstream()
-        takes = {"statistics": Take(T.STATISTICS, spans)}
+        takes = {"statistics": Take(T.STATISTICS, spans, holds_for=self.window is None)}
         return (Piece("ctd.components.schema_gen", takes, {"schema": T.SCHEMA}, self.settings()),)
 
 

@@ -78,9 +78,6 @@ EDITS: list[dict[str, Any]] = [
     {"trainer": {"inputs": {"examples": "examples"}, "window": 2}},
     {"holdout": {"deny": [2]}},
     {"holdout_validator": {"on_anomaly": "block"}},
-    {"schema": {"kind": "schema_gen"}},
-    {"schema": {"kind": "schema_gen"}, "transform": {"window": {"pinned": [2, 4]}}},
-    {"schema": {"kind": "schema_gen"}, "transform": {"window": {"first": 2, "last": 3}}},
 ]
 """Edits of the taxi pipeline; the other shapes heed those that concern their nodes and make sense there."""
 

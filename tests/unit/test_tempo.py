@@ -8,7 +8,9 @@ else: 2 where it is quicker.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -124,3 +126,24 @@ def test_data_that_stops_leaves_nothing_to_do(name: str) -> None:
     assert [d.action for d in made.decisions if d.action != "reuse"] == []
     newest = simulation.trained()[-1].output("model")[0].id
     assert [simulation.models(node)[-1] for node in ("evaluator", "pusher")] == [newest, newest]
+
+
+INFERRED: dict[str, Any] = {**NODES, "schema": {"kind": "schema_gen"}}
+UNCHECKED = {name: said for name, said in INFERRED.items() if name != "validator"}
+
+
+@pytest.mark.parametrize("shape", [INFERRED, UNCHECKED], ids=["with a validator", "without"])
+@pytest.mark.parametrize("slow", [{}, {"examples": 15.0}, {"statistics": 9.0}, {"schema": 6.0}], ids=str)
+def test_what_an_inferred_schema_has_not_seen_is_not_taken_with_it(
+    shape: Mapping[str, Any], slow: Mapping[str, float]
+) -> None:
+    """While data never stops there is always a newer span; a schema may ask for what that has not."""
+    simulation = Simulation(Tempo(parallel=5, takes={**QUICK, **slow}, shape=shape)).run(300)
+    bench = simulation.bench
+    assert simulation.trained()
+    taken = [(e, "examples") for e in bench.ran("transform")] + [(e, "statistics") for e in bench.ran("validator")]
+    for e, key in taken:
+        maker = bench.history.maker(e.inputs["schema"][0])
+        assert maker
+        seen = {n for n, _ in maker.ingredients["inputs"]["statistics"]}
+        assert {n for n, _ in e.ingredients["inputs"][key] if n >= min(seen)} <= seen
