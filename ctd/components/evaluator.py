@@ -29,7 +29,7 @@ from tfx_bsl.tfxio.tf_example_record import TFExampleRecord
 from ctd.components.api import Outputs, Work, check_payload, split_files, user_code
 from ctd.components.beam_runner import on_beam
 from ctd.components.evaluation_data import BATCH, Examples, Extracts, Inference, Subject, no_feature, together
-from ctd.components.evaluation_metrics import Computations, measure, spec_names
+from ctd.components.evaluation_metrics import Computations, measure, spec_name, spec_names
 from ctd.components.examples_io import first_records, read_split
 from ctd.components.kept_answers import KeptAnswers
 from ctd.components.metadata_files import schema_of
@@ -48,6 +48,7 @@ _CANDIDATE, _BASELINE = tfma.CANDIDATE_KEY, tfma.BASELINE_KEY
 (_COUNT,) = ALWAYS_MEASURED
 _UNWEIGHTED = ("ModelCosineSimilarity", "Bleu")  # TFMA refuses them beside weights
 _FLIP_RATES = ("flip_rate", *(f"{old}_to_{new}_flip_rate" for old in ("neg", "pos") for new in ("neg", "pos")))
+_AVERAGES = {"micro": "micro_average", "macro": "macro_average", "weighted": "weighted_macro_average"}
 _METRICS_HINT = (
     "Do the metrics suit label and predictions, and are their `config:` as their classes take it? Metrics need numbers "
     "for labels, of one class or several as their names say. The whole traceback is in the execution's log."
@@ -210,8 +211,10 @@ def _config(spec: EvaluatorSpec, subjects: Sequence[Subject], *, comparisons: bo
         for name, limit in spec.metrics.items()
         if name != _COUNT and (comparisons or limit.class_of(name) not in COMPARISONS)
     ]
-    weighted = [metric for metric in metrics if metric.class_name not in _UNWEIGHTED]
-    unweighted = [metric for metric in metrics if metric.class_name in _UNWEIGHTED]
+    of_classes = [name for name, limit in spec.metrics.items() if limit.binarize or limit.aggregate]
+    alike = [metric for metric in metrics if spec_name(metric) not in of_classes]
+    weighted = [metric for metric in alike if metric.class_name not in _UNWEIGHTED]
+    unweighted = [metric for metric in alike if metric.class_name in _UNWEIGHTED]
     config = tfma.EvalConfig(
         model_specs=[subject.spec for subject in subjects],
         slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in spec.slices],
@@ -221,6 +224,7 @@ def _config(spec: EvaluatorSpec, subjects: Sequence[Subject], *, comparisons: bo
                 metrics=[tfma.MetricConfig(class_name=_COUNT), *unweighted], example_weights={"unweighted": True}
             ),
             *([tfma.MetricsSpec(metrics=weighted)] if weighted else []),
+            *(_of_classes(m, spec.metrics[spec_name(m)]) for m in metrics if spec_name(m) in of_classes),
         ],
     )
     # The metrics a Keras model was compiled with are not asked for, and only Keras 2 models bring theirs.
@@ -237,6 +241,20 @@ def _metric(name: str, limit: Threshold) -> tfma.MetricConfig:
     elif limit.metric:
         config["name"] = name
     return tfma.MetricConfig(class_name=limit.class_of(name), config=json.dumps(config) if config else "")
+
+
+def _of_classes(metric: tfma.MetricConfig, limit: Threshold) -> tfma.MetricsSpec:
+    """A metric of one class or rank, or averaged over classes."""
+    said = tfma.MetricsSpec(metrics=[metric])
+    if binarize := limit.binarize:
+        if binarize.class_id is not None:
+            said.binarize.class_ids.values.append(binarize.class_id)
+        if binarize.top_k is not None:
+            said.binarize.top_k_list.values.append(binarize.top_k)
+    if aggregate := limit.aggregate:
+        setattr(said.aggregate, _AVERAGES[aggregate.average], True)
+        said.aggregate.class_weights.update(aggregate.class_weights)
+    return said
 
 
 def _here(
