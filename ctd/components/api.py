@@ -11,7 +11,6 @@ import importlib
 import importlib.util
 import json
 import sys
-import traceback
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +18,11 @@ from types import ModuleType
 from typing import Any, TypeVar
 
 from ctd.components.tfx_names import offer_tfx_names
+from ctd.components.user_errors import told, user_line
 from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, ComponentFailed, CtdError
 from ctd.core.failpoints import fp
-from ctd.core.work import Made, Request
+from ctd.core.work import Cancelled, Made, Request
 from ctd.specs.base import NodeSpec
 from ctd.storage.code import package_root
 
@@ -110,31 +110,20 @@ def user_code(where: str, module: str | None = None, hint: str = "") -> Iterator
     """
     try:
         yield
-    except CtdError:
+    except (CtdError, Cancelled):
         raise
     except SystemExit as error:
-        raise ComponentFailed(
-            f"{where} called sys.exit({error.code})", hint="Return from the function instead; ctd ends the process."
-        ) from error
-    except Exception as error:
         place = user_line(error, module)
-        # Libraries append whole data structures, after a blank line; the log has them.
-        what = text_of(error).strip().split("\n\n")[0]
-        said = f"{type(error).__name__}: {what}" if what else type(error).__name__
         raise ComponentFailed(
-            f"{where} raised {said}" + (f" at {place}" if place else ""), hint=hint or _hint(error, module)
+            f"{where} called sys.exit({error.code})" + (f" at {place}" if place else ""),
+            hint="Return from the function instead; ctd ends the process.",
         ) from error
+    except BaseException as error:  # KeyboardInterrupt and the like, too: nobody but the code raises them
+        said = told(error, module)
+        raise ComponentFailed(f"{where} raised {said}", hint=hint or _hint(error, module)) from error
 
 
-def text_of(error: BaseException) -> str:
-    """What an error has to say. Code we did not write may fail at that, too."""
-    try:
-        return str(error)
-    except Exception as another:  # noqa: BLE001  the border around code we did not write
-        return f"(its text cannot be made: {type(another).__name__})"
-
-
-def _hint(error: Exception, module: str | None) -> str:
+def _hint(error: BaseException, module: str | None) -> str:
     if not isinstance(error, ModuleNotFoundError) or module is None:
         return "The whole traceback is in the execution's log. Saving a mended module is enough: ctd runs it again."
     folders = " and ".join(dict.fromkeys((str(Path(module).parent), package_root(module))))
@@ -142,16 +131,6 @@ def _hint(error: Exception, module: str | None) -> str:
         f"Modules are looked for in {folders}, then in {sys.prefix}. Put {error.name} beside the module, or install it "
         "there; ctd tries again when the module is changed in more than its comments."
     )
-
-
-def user_line(error: BaseException, module: str | None) -> str:
-    """`file:line` of the innermost frame in the module's own tree, or nothing."""
-    if module is None:
-        return ""
-    tree = package_root(module)
-    frames = traceback.extract_tb(error.__traceback__)
-    own = [f for f in frames if f.filename.startswith(tree + "/") and "/site-packages/" not in f.filename]
-    return f"{own[-1].filename}:{own[-1].lineno}" if own else ""
 
 
 def load_module(path: str) -> ModuleType:

@@ -33,7 +33,7 @@ from ctd.components.evaluation_batches import MOST, Batching, Extracts, counted,
 from ctd.components.evaluation_data import Inference, Subject, together
 from ctd.components.evaluation_examples import Examples
 from ctd.components.evaluation_labels import MissingValues, no_feature
-from ctd.components.evaluation_metrics import Computations, measure, needed_features, spec_names
+from ctd.components.evaluation_metrics import Computations, measure, needed_features, spec_name, spec_names
 from ctd.components.evaluation_mismatch import mismatch
 from ctd.components.evaluation_records import Records
 from ctd.components.kept_answers import Answers, KeptAnswers
@@ -53,6 +53,7 @@ _CANDIDATE, _BASELINE = tfma.CANDIDATE_KEY, tfma.BASELINE_KEY
 (_COUNT,) = ALWAYS_MEASURED
 _UNWEIGHTED = ("ModelCosineSimilarity", "Bleu")  # TFMA refuses them beside weights
 _FLIP_RATES = ("flip_rate", *(f"{old}_to_{new}_flip_rate" for old in ("neg", "pos") for new in ("neg", "pos")))
+_AVERAGES = {"micro": "micro_average", "macro": "macro_average", "weighted": "weighted_macro_average"}
 _METRICS_HINT = (
     "Do the metrics suit label and predictions, and are their `config:` as their classes take it? Metrics need numbers "
     "for labels, of one class or several as their names say. The whole traceback is in the execution's log."
@@ -285,8 +286,10 @@ def _config(spec: EvaluatorSpec, subjects: Sequence[Subject], *, comparisons: bo
         for name, limit in spec.metrics.items()
         if name != _COUNT and (comparisons or limit.class_of(name) not in COMPARISONS)
     ]
-    weighted = [metric for metric in metrics if metric.class_name not in _UNWEIGHTED]
-    unweighted = [metric for metric in metrics if metric.class_name in _UNWEIGHTED]
+    of_classes = [name for name, limit in spec.metrics.items() if limit.binarize or limit.aggregate]
+    alike = [metric for metric in metrics if spec_name(metric) not in of_classes]
+    weighted = [metric for metric in alike if metric.class_name not in _UNWEIGHTED]
+    unweighted = [metric for metric in alike if metric.class_name in _UNWEIGHTED]
     config = tfma.EvalConfig(
         model_specs=[subject.spec for subject in subjects],
         slicing_specs=[tfma.SlicingSpec(feature_keys=keys) for keys in spec.slices],
@@ -296,6 +299,7 @@ def _config(spec: EvaluatorSpec, subjects: Sequence[Subject], *, comparisons: bo
                 metrics=[tfma.MetricConfig(class_name=_COUNT), *unweighted], example_weights={"unweighted": True}
             ),
             *([tfma.MetricsSpec(metrics=weighted)] if weighted else []),
+            *(_of_classes(m, spec.metrics[spec_name(m)]) for m in metrics if spec_name(m) in of_classes),
         ],
     )
     # The metrics a Keras model was compiled with are not asked for, and only Keras 2 models bring theirs.
@@ -312,6 +316,20 @@ def _metric(name: str, limit: Threshold) -> tfma.MetricConfig:
     elif limit.metric:
         config["name"] = name
     return tfma.MetricConfig(class_name=limit.class_of(name), config=json.dumps(config) if config else "")
+
+
+def _of_classes(metric: tfma.MetricConfig, limit: Threshold) -> tfma.MetricsSpec:
+    """A metric of one class or rank, or averaged over classes."""
+    said = tfma.MetricsSpec(metrics=[metric])
+    if binarize := limit.binarize:
+        if binarize.class_id is not None:
+            said.binarize.class_ids.values.append(binarize.class_id)
+        if binarize.top_k is not None:
+            said.binarize.top_k_list.values.append(binarize.top_k)
+    if aggregate := limit.aggregate:
+        setattr(said.aggregate, _AVERAGES[aggregate.average], True)
+        said.aggregate.class_weights.update(aggregate.class_weights)
+    return said
 
 
 def _here(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,9 +19,12 @@ from ctd import training
 from ctd.components.api import SERVING_DIR, Outputs, Work, split_dir, user_code, user_function
 from ctd.components.autograph import spare_keras_2
 from ctd.components.fn_args import DataAccessor, FnArgs
-from ctd.core.artifacts import Artifact
+from ctd.components.model_run import without_others
+from ctd.core.artifacts import Artifact, Value
 from ctd.core.errors import BadInput, ComponentFailed
 from ctd.specs.nodes import TrainerSpec
+
+log = logging.getLogger(__name__)
 
 # TFX's name for the export that only Estimators wrote.
 _EVAL_DIR = "Format-TFMA"
@@ -41,7 +45,11 @@ def run(work: Work) -> Outputs:
     with user_code(f"{work.where}: run_fn", module):
         run_fn(fn_args)
     _check_saved(work, Path(fn_args.serving_model_dir))
-    return {"model": [work.made(model)], "model_run": [work.made(model_run)]}
+    skipped = without_others(model_run)
+    if skipped:
+        log.warning("%s", skipped)
+    noted: dict[str, Value] = {"skipped": skipped} if skipped else {}
+    return {"model": [work.made(model)], "model_run": [work.made(model_run, digest="", like=None, **noted)]}
 
 
 def _fn_args(work: Work, model: Path, model_run: Path) -> FnArgs:

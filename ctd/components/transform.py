@@ -166,7 +166,8 @@ def _transformed(work: Work, index: int, reader: ExampleReader, apply: Applicati
         batches = reader.batches(artifact, split)
         with SplitWriter(directory, split) as writer:
             for batch in batches:
-                with user_code(f"{work.where}: the graph of preprocessing_fn on {artifact.label}, split {split},"):
+                applied = f"{work.where}: the graph of preprocessing_fn on {artifact.label}, split {split},"
+                with user_code(applied, work.request.module):
                     records = apply(batch)
                 writer.add(records)
         writers.append(writer)

@@ -10,6 +10,10 @@ from ctd.core.artifacts import Artifact, Artifacts, ArtifactType, Value
 from ctd.core.executions import Failure, Outcome, State
 
 
+class Cancelled(BaseException):
+    """SIGTERM arrived. Not an Exception: the component's code must not take it for a failure of its own."""
+
+
 @dataclass(frozen=True)
 class SourceFile:
     """One file of a span: where it is and what it was when it was looked at.

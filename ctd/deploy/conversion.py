@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,12 +23,19 @@ from numpy.typing import NDArray
 
 from ctd.core.errors import ComponentFailed
 from ctd.core.failpoints import fp
+from ctd.core.wrapped_errors import beginning, unwrapped
 
 Feeds = Mapping[str, NDArray[Any]]
 """One batch for a signature by input name, or its answer by output name."""
 
 JOB, ANSWER, LOG = "job.json", "answer.json", "conversion.log"
 _LAST_LINES = 5
+_LONGEST = 1500  # characters of what a converter says
+
+_TFLITE_OPS = re.compile(r"^(?:TF Select|Flex|Custom) ops: (.+)$", re.MULTILINE)
+_TFLITE_OP = re.compile(r"'(?:tf|tfl)\.(\w+)' op is neither a custom op nor a flex op")
+_PLACE = re.compile(r"^.*?:\d+:\d*:? (?:error|note): ")
+_NOISE = re.compile(r"^(?:\^|loc\(.*called from|Error code: )")
 
 
 class Form(Protocol):
@@ -94,12 +102,36 @@ class Program:
         return answer
 
     def _failed(self, folder: Path, end: str) -> ComponentFailed:
-        lines = [line.strip() for line in (folder / LOG).read_text(errors="replace").splitlines() if line.strip()]
-        said = " | ".join(lines[-_LAST_LINES:])[-600:]
+        said = _said_last((folder / LOG).read_text(errors="replace"))
         return ComponentFailed(
             f"{self.does}: its process {end}" + (f": {said}" if said else ""),
             hint=self.hint,
         )
+
+
+def _said_last(log: str) -> str:
+    """The error that a program ended with, or else its last lines."""
+    raised = unwrapped(log) if "Traceback (most recent call last):" in log else None
+    if raised and raised.kind:
+        return f"{raised.kind}: {beginning(raised.message, paragraphs=True)}"[:_LONGEST]
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    return " | ".join(lines[-_LAST_LINES:])[-_LONGEST:]
+
+
+def refusal(error: BaseException) -> str:
+    """What a converter says against a model, in one line with the names of all ops that it names.
+
+    TFLite's says for each op where the call stood and what it takes; what matters comes at the end.
+    """
+    text = str(error).strip() or type(error).__name__
+    native = _TFLITE_OPS.findall(text) or _TFLITE_OP.findall(text)
+    if native:
+        ops = ", ".join(dict.fromkeys(name.strip() for found in native for name in found.split(",")))
+        return f"it has no counterpart for the ops {ops}"
+    said = unwrapped(text)
+    lines = [_PLACE.sub("", line).strip() for line in beginning(said.message, paragraphs=True).splitlines()]
+    one = " ".join(line for line in dict.fromkeys(lines) if line and not _NOISE.match(line))
+    return one if len(one) <= _LONGEST else f"{one[:_LONGEST]} [...]"
 
 
 def _environment() -> dict[str, str]:

@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-from ctd.deploy.conversion import ANSWER
+from ctd.deploy.conversion import ANSWER, refusal
 
 _SIGNATURE = "serving_default"
 _CONVERTER = "tensorflowjs.converters.tf_saved_model_conversion_v2"
@@ -40,7 +40,7 @@ def main() -> None:
                 metadata={"ctd": {"signature": job["signature"], "quantization": job["quantization"]}},
             )
         except Exception as error:  # noqa: BLE001  the converter raises whatever its stages raise
-            refused = f"the TensorFlow.js converter says: {str(error).strip().splitlines()[0]}"
+            refused = f"the TensorFlow.js converter says: {refusal(error)}"
             hint = "The ops of this signature have no counterpart in TensorFlow.js. Convert another one (`signature:`)."
             path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
             return

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ctd.deploy.conversion import ANSWER, read_feeds
+from ctd.deploy.conversion import ANSWER, read_feeds, refusal
 from ctd.deploy.tflite import METADATA_FILE, MODEL_FILE, VOCABULARIES
 
 
@@ -26,7 +26,7 @@ def main() -> None:
     try:
         data = converter.convert()
     except Exception as error:  # noqa: BLE001  the converter raises whatever its stages raise
-        refused = f"the TFLite converter says: {str(error).strip().splitlines()[0]}"
+        refused = f"the TFLite converter says: {refusal(error)}"
         hint = "The ops of this signature have no counterpart in TFLite. Convert another one (`signature:`)."
         path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
         return

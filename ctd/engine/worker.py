@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from ctd.components import phases
-from ctd.components.api import Work, text_of, user_line
+from ctd.components.api import Work
+from ctd.components.user_errors import told, user_line
 from ctd.core.errors import (
     ComponentFailed,
     CtdError,
@@ -35,7 +36,7 @@ from ctd.core.executions import Failure, Outcome, State
 from ctd.core.failpoints import arm, fp
 from ctd.core.machine import machine
 from ctd.core.quick_import import quick_import
-from ctd.core.work import Request, outcome_to_json
+from ctd.core.work import Cancelled, Request, outcome_to_json
 from ctd.engine import processes
 from ctd.engine.blame import fault_of_machine
 from ctd.engine.bounds import failure_from
@@ -49,10 +50,6 @@ _RESERVE = 16  # descriptors kept back from the component: to tell how it ended 
 BEGUN_FILE = ".begun"  # from then on it is the component, and code of users, that may end the process
 
 log = logging.getLogger("ctd.worker")
-
-
-class Cancelled(BaseException):
-    """SIGTERM arrived. Not an Exception: the component's code must not take it for a failure of its own."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +160,7 @@ def attempt(request: Request, watch: Stopwatch) -> Outcome:
         with watch.phase("digest"), machine("worker.seal", "what it made cannot be made durable"):
             outputs = seal(request, made)
         return Outcome(State.SUCCEEDED, outputs)
-    except (Cancelled, KeyboardInterrupt):
+    except Cancelled:
         log.info("asked to stop (SIGTERM)")
         return Outcome(State.CANCELLED, failure=Failure("Cancelled", "it was asked to stop"))
     except BaseException as raised:  # noqa: BLE001  the top frame of the process: every end is an outcome
@@ -205,7 +202,7 @@ def _known(error: BaseException, where: str) -> CtdError:
     last = traceback.extract_tb(error.__traceback__)[-1:]
     place = f" at {last[0].filename}:{last[0].lineno}" if last else ""
     return ComponentFailed(
-        f"{where}: {type(error).__name__}: {text_of(error)}{place}",
+        f"{where}: {told(error, None)}{place}",
         hint="This is a fault of ctd's or of a library, not of your module; the execution's log has the traceback.",
     )
 

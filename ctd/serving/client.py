@@ -22,6 +22,7 @@ from tensorflow_serving.apis import (
 )
 
 from ctd.core.errors import CtdError, StorageUnavailable, TargetUnavailable
+from ctd.core.wrapped_errors import unwrapped
 from ctd.serving import codec
 from ctd.serving.codec import Array
 from ctd.serving.errors import Code, RequestRefused, ServerDeadline
@@ -154,7 +155,7 @@ class Client:
     def _translated(self, error: Any, what: str, timeout: float) -> CtdError:
         """The error class that says what to do about a failed call."""
         code = Code(error.code().value[0])
-        message = f"model server at {self.address}: {what}: {code.name}: {error.details()}"
+        message = f"model server at {self.address}: {what}: {code.name}: {unwrapped(error.details() or '').shown()}"
         if code is Code.UNAVAILABLE:
             hint = "check that the server runs, that the address is its gRPC port, and `server.tls` if it speaks TLS"
             return TargetUnavailable(message, hint=hint)

@@ -12,10 +12,15 @@ from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import LastMade, Latest, LatestBlessed, Newest, Take
 from ctd.specs.base import Complaint, Complaints, Name, Piece, Spec
 from ctd.specs.beam import BeamNode
+from ctd.specs.metric_classes import Aggregate, Binarize
 from ctd.specs.metric_names import ALWAYS_MEASURED, METRICS, OWN_NAME, no_metric
 from ctd.specs.metric_values import COMPARISONS, no_direction, no_number
 from ctd.specs.op_library import OpLibrary
 from ctd.specs.windows import WindowedNode
+
+# How a metric is computed, which its limits do not depend on.
+_OF_CLASSES = ("binarize", "aggregate")
+_HOW = ("config", *_OF_CLASSES)
 
 
 class Threshold(Spec):
@@ -37,6 +42,15 @@ class Threshold(Spec):
     )
     min_examples: PositiveInt = Field(default=1, description="slices with fewer examples are not judged")
     config: dict[str, Any] = Field(default={}, description="arguments of the TFMA metric")
+    binarize: Binarize | None = Field(default=None, description="of several classes, one or the highest")
+    aggregate: Aggregate | None = Field(default=None, description="one number of all classes")
+
+    @model_validator(mode="after")
+    def _of_classes_in_one_way(self) -> Threshold:
+        if self.binarize and self.aggregate:
+            hint = "TFMA averages over all classes. Ask for the other by a name of your own."
+            raise Complaint("a metric has binarize or aggregate, not both", hint)
+        return self
 
     @field_validator("slices", mode="before")
     @classmethod
@@ -114,19 +128,28 @@ class EvaluatorSpec(WindowedNode, BeamNode):
         return [
             name
             for name, limit in self.metrics.items()
-            if limit.class_of(name) not in COMPARISONS and not no_number(limit.class_of(name), limit.config)
+            if limit.class_of(name) not in COMPARISONS
+            and not no_number(limit.class_of(name), limit.config)
+            and not (limit.binarize or limit.aggregate)
         ]
 
     def pieces(self) -> tuple[Piece, ...]:
         said = self.settings()
         limits = {
-            name: {key: value for key, value in limit.items() if key != "config"}
+            name: {key: value for key, value in limit.items() if key not in _HOW}
+            for name, limit in said["metrics"].items()
+        }
+        of_classes = {
+            name: found
             for name, limit in said.pop("metrics").items()
+            if (found := {key: limit[key] for key in _OF_CLASSES if limit.get(key)})
         }
         said["metrics"] = {name: limit.config for name, limit in self.metrics.items()}
         classes = {name: limit.metric for name, limit in self.metrics.items() if limit.metric}
         if classes:
             said["classes"] = classes
+        if of_classes:
+            said["of_classes"] = of_classes
         # Version 1 showed no comparisons, and refused for want of them.
         version = 2 if any(limit.class_of(name) in COMPARISONS for name, limit in self.metrics.items()) else 1
         model = Take(T.MODEL, Latest())

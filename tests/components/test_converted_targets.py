@@ -421,3 +421,40 @@ def test_the_card_of_a_model_has_its_own_figures_only(
     version = Path(str(pushed.properties["pushed_destination"]))
     assert figures in (version / "MODEL_CARD.md").read_text()
     assert json.loads((version / "model.json").read_text())["metrics"] == (rows if of == 1 else [])
+
+
+@pytest.mark.parametrize("form", [Tflite("none"), Tfjs("none")], ids=["tflite", "tfjs"])
+@pytest.mark.parametrize(
+    ("dtype", "function", "ops"),
+    [
+        pytest.param(
+            tf.string,
+            lambda x: {"y": tf.strings.length(tf.strings.lower(x))},
+            ["StringLength", "StringLower"],
+            id="strings",
+        ),
+        pytest.param(
+            tf.float32,
+            lambda x: {"y": tf.math.bessel_i0(x) + tf.math.digamma(x), "z": tf.math.betainc(x, x, x)},
+            ["BesselI0", "Digamma", "Betainc"],
+            id="functions",
+        ),
+        pytest.param(
+            tf.string,
+            lambda x: tf.io.parse_example(x, {"a": tf.io.FixedLenFeature([], tf.float32)}),
+            ["ParseExampleV2"],
+            id="examples",
+        ),
+    ],
+)
+def test_a_converter_that_refuses_names_every_op(
+    tmp_path: Path, form: Form, dtype: tf.DType, function: Any, ops: list[str]
+) -> None:
+    model = tf.Module()
+    model.f = tf.function(function, input_signature=[tf.TensorSpec([None], dtype, name="x")])
+    tf.saved_model.save(model, str(tmp_path / "model"), {"serving_default": model.f})
+    (tmp_path / "made").mkdir()
+    with pytest.raises(ComponentFailed) as error:
+        form.convert(tmp_path / "model", "serving_default", tmp_path / "made", [])
+    assert [op for op in ops if op not in error.value.message] == []
+    assert "\n" not in error.value.message

@@ -734,3 +734,88 @@ def test_the_spec_knows_the_metrics_of_tfma_and_keras() -> None:
 
 def test_what_has_a_better_and_worse_is_a_metric() -> None:
     assert MORE_IS_BETTER | LESS_IS_BETTER | COMPARISONS <= METRICS
+
+
+OF_CLASSES: dict[str, dict[str, Any]] = {
+    "recall_of_1": {"metric": "Recall", "binarize": {"class_id": 1}, "at_least": 0.1},
+    "accuracy_of_2": {"metric": "BinaryAccuracy", "binarize": {"class_id": 2}},
+    "precision_top_2": {"metric": "Precision", "binarize": {"top_k": 2}},
+    "recall_micro": {"metric": "Recall", "aggregate": {"average": "micro"}},
+    "recall_macro": {
+        "metric": "Recall",
+        "aggregate": {"average": "macro", "classes": [0, 1, 2]},
+        "at_least": 0.99,
+    },
+    "precision_of_some": {
+        "metric": "Precision",
+        "aggregate": {"average": "macro", "classes": [0, 2], "weights": [1, 3]},
+    },
+    "auc_weighted": {"metric": "AUC", "aggregate": {"average": "weighted", "classes": [0, 1, 2]}},
+}
+
+
+def classes_by_tfma(model: Artifact, examples: Artifact, weight: str, output: Path) -> dict[Any, dict[str, float]]:
+    """The metrics OF_CLASSES by TFMA's own pipeline, one specification each, by slice and name."""
+
+    def said(name: str, asked: dict[str, Any]) -> Any:
+        averages = {"micro": "micro_average", "macro": "macro_average", "weighted": "weighted_macro_average"}
+        spec = tfma.MetricsSpec(
+            metrics=[tfma.MetricConfig(class_name=asked["metric"], config=json.dumps({"name": name}))]
+        )
+        for key, value in asked.get("binarize", {}).items():
+            getattr(spec.binarize, {"class_id": "class_ids", "top_k": "top_k_list"}[key]).values.append(value)
+        if aggregate := asked.get("aggregate"):
+            setattr(spec.aggregate, averages[aggregate["average"]], True)
+            classes = aggregate.get("classes", [])
+            weights = aggregate.get("weights", [1] * len(classes))
+            spec.aggregate.class_weights.update(dict(zip(classes, weights, strict=True)))
+        return spec
+
+    model_spec = tfma.ModelSpec(
+        signature_name="serving_default", label_key="number", prediction_key="scores", example_weight_key=weight
+    )
+    config = tfma.EvalConfig(
+        model_specs=[model_spec],
+        metrics_specs=[said(name, asked) for name, asked in OF_CLASSES.items()],
+        slicing_specs=[tfma.SlicingSpec(), tfma.SlicingSpec(feature_keys=["hour"])],
+        options=tfma.Options(include_default_metrics={"value": False}),
+    )
+    tfma.run_model_analysis(
+        eval_shared_model=tfma.default_eval_shared_model(f"{model.uri}/Format-Serving", eval_config=config),
+        eval_config=config,
+        data_location=f"{examples.uri}/Split-eval/*",
+        output_path=str(output),
+    )
+    found: dict[Any, dict[str, float]] = {}
+    for key, outputs in tfma.load_eval_result(str(output)).slicing_metrics:
+        values = found.setdefault(tuple((feature, value) for feature, value in key), {})
+        for by_class in outputs.values():
+            for metrics_ in by_class.values():
+                # TFMA writes averages as `macro_average: true`, a line break and `_name`.
+                numbers = {name.rpartition("\n_")[2]: v.get("doubleValue") for name, v in metrics_.items()}
+                values |= {name: value for name, value in numbers.items() if value is not None}
+    return found
+
+
+@pytest.mark.filterwarnings("ignore:.*encountered in divide:RuntimeWarning")  # TFMA's, of AUC
+@pytest.mark.parametrize("weight", ["", "weight"], ids=["unweighted", "weighted"])
+def test_metrics_of_classes_are_those_of_tfma(
+    evaluate: Evaluate, subjects: dict[str, Any], tagged: Artifact, work: Perform, tmp_path: Path, weight: str
+) -> None:
+    model, baseline = subjects["classes"]
+    spec = {
+        "label_key": "number",
+        "prediction_key": "scores",
+        "example_weight_key": weight,
+        "slices": [[], ["hour"]],
+        "metrics": OF_CLASSES,
+    }
+    evaluation, rows = evaluate(spec, examples=tagged, model=model, baseline_model=baseline)
+    expected = classes_by_tfma(model, tagged, weight, tmp_path / "tfma")
+    for key, numbers in expected.items():
+        found = metrics(rows, *map(list, key))
+        assert {name: found[name] for name in OF_CLASSES} == pytest.approx(
+            {name: numbers[name] for name in OF_CLASSES}, rel=1e-6, nan_ok=True
+        )
+    blessing = work("verdict", spec={"kind": "evaluator", **spec}, inputs={"model": model, "evaluation": evaluation})
+    assert "recall_macro" in str(blessing["blessing"][0].properties["reason"])

@@ -297,3 +297,40 @@ def test_a_split_that_is_not_there_is_named(train: Train) -> None:
 def test_hyperparameters_that_are_not_an_object_are_refused(train: Train, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="not a JSON object"):
         train(SAVE, hyperparameters=artifact(ArtifactType.HYPERPARAMETERS, tmp_path / "hyper", best__txt="[1, 2"))
+
+
+def test_what_cannot_be_published_in_model_run_dir_is_skipped_with_a_note(
+    train: Train, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = train(
+        body("""
+            import socket
+            run = fn_args.model_run_dir
+            os.makedirs(run + "/wandb/run-1")
+            open(run + "/wandb/run-1/loss.txt", "w").write("0.5")
+            os.symlink("run-1", run + "/wandb/latest-run")
+            os.symlink("/no/such/file", run + "/broken")
+            os.mkfifo(run + "/wandb/feed")
+            here = os.getcwd()
+            os.chdir(run)  # a socket's path may not be long
+            socket.socket(socket.AF_UNIX).bind("debug")
+            os.makedirs(b"caf\\xe9/plots")
+            open(b"caf\\xe9/plots/1.txt", "w").close()
+            open(b"n\\xff.txt", "w").close()
+            os.chdir(here)
+        """)
+        + SAVE
+    )
+    (model_run,) = made["model_run"]
+    there = sorted(str(path.relative_to(model_run.uri)) for path in Path(model_run.uri).rglob("*"))
+    assert there == ["wandb", "wandb/run-1", "wandb/run-1/loss.txt"]
+    assert model_run.properties["skipped"] == (
+        "skipped in model_run_dir, which keeps files and folders only: broken (link), caf\\xe9 (a name that is not "
+        "UTF-8), debug (socket), n\\xff.txt (a name that is not UTF-8), wandb/feed (FIFO) and 1 more"
+    )
+    assert model_run.properties["skipped"] in caplog.text
+
+
+def test_a_model_run_without_such_has_no_note(train: Train) -> None:
+    (model_run,) = train(SAVE)["model_run"]
+    assert "skipped" not in model_run.properties

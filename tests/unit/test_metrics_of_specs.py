@@ -7,6 +7,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from pydantic import ValidationError
 
 from ctd.specs.evaluator import EvaluatorSpec
 from ctd.specs.load import load_folder
@@ -180,3 +181,56 @@ def test_evaluations_that_lacked_a_comparison_are_made_anew() -> None:
 def test_editors_know_classes_and_allow_names_of_the_users_own(name: str, valid: bool) -> None:
     metrics = pipeline_schema()["$defs"]["EvaluatorSpec"]["properties"]["metrics"]["propertyNames"]
     assert jsonschema.Draft202012Validator(metrics).is_valid(name) is valid
+
+
+def test_how_classes_are_counted_belongs_to_the_figures_and_not_to_the_limits() -> None:
+    def pieces(**said: object) -> list[dict[str, object]]:
+        return [dict(piece.settings) for piece in evaluator(recall={"metric": "Recall", **said}).pieces()]
+
+    weights = {"average": "macro", "classes": [0, 1]}
+    (plain, limits), (averaged, same_limits) = pieces(at_least=0.5), pieces(at_least=0.5, aggregate=weights)
+    assert "of_classes" not in plain  # the fingerprint of what is there stays
+    assert averaged["of_classes"] == {"recall": {"aggregate": {"average": "macro", "classes": [0, 1]}}}
+    assert limits == same_limits
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        pytest.param({"binarize": {}}, "one of class_id and top_k", id="neither"),
+        pytest.param({"binarize": {"class_id": 1, "top_k": 2}}, "one of class_id and top_k", id="both"),
+        pytest.param({"binarize": {"class_id": -1}}, "greater than or equal to 0", id="no class"),
+        pytest.param({"aggregate": {"average": "macro"}}, "macro needs classes", id="macro of what"),
+        pytest.param(
+            {"aggregate": {"average": "macro", "classes": [0, 1], "weights": [1]}}, "1 weights", id="a weight too few"
+        ),
+        pytest.param(
+            {"aggregate": {"average": "macro", "classes": [1, 1]}}, "1 different classes of 2", id="a class twice"
+        ),
+        pytest.param({"aggregate": {"average": "mean"}}, "'micro', 'macro' or 'weighted'", id="another average"),
+        pytest.param(
+            {"binarize": {"class_id": 1}, "aggregate": {"average": "micro"}}, "binarize or aggregate", id="two ways"
+        ),
+    ],
+)
+def test_ways_of_counting_classes_that_cannot_be_are_refused(said: dict[str, object], message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        evaluator(recall={"metric": "Recall", **said})
+
+
+def test_a_conversion_is_not_held_to_a_metric_of_classes() -> None:
+    one = {"metric": "Recall", "binarize": {"class_id": 1}}
+    assert evaluator(recall_of_1=one, AUC={}).numbers_of_one_model == ["AUC"]
+
+
+def test_classes_are_named_by_number(tmp_path: Path) -> None:
+    averaged = (
+        "recall: {metric: Recall, aggregate: {average: macro, classes: [0, 1], weights: [1, 2.5]}, at_least: 0.5}"
+    )
+    assert problems(tmp_path, averaged) == []
+
+
+def test_a_macro_without_classes_is_refused_at_its_line(tmp_path: Path) -> None:
+    (problem,) = problems(tmp_path, "recall: {metric: Recall, aggregate: {average: macro}}")
+    assert problem.startswith("11: ")
+    assert "macro needs classes" in problem
