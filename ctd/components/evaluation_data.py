@@ -25,6 +25,8 @@ from tfx_bsl.coders.example_coder import ExamplesToRecordBatchDecoder
 from tfx_bsl.tfxio.tensor_representation_util import InferTensorRepresentationsFromMixedSchema
 
 from ctd.components.api import SERVING_DIR
+from ctd.components.serving_requests import Takes
+from ctd.components.signature_inputs import feature_of
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
 from ctd.specs.evaluator import EvaluatorSpec
@@ -197,6 +199,7 @@ class Inference:
 
     def __init__(self, subject: Subject) -> None:
         self._inputs = subject.inputs
+        self._takes = Takes(subject.inputs, str(subject.path), subject.spec.signature_name)
         self._spec = tfma.ModelSpec()
         self._spec.CopyFrom(subject.spec)
         self._spec.name = ""
@@ -227,7 +230,8 @@ class Inference:
         """The batch with all that, and predictions."""
         batch = self.labelled(batch)
         _check_inputs(self._spec.signature_name, self._inputs, batch)
-        (found,) = self._predict.process({**batch, **_as_inputs(self._inputs, batch)})
+        fed = {**batch, **_as_inputs(self._inputs, batch)}
+        (found,) = self._predict.process(fed | _asked_with(self._takes, fed[constants.FEATURES_KEY]))
         return {**batch, constants.PREDICTIONS_KEY: found[constants.PREDICTIONS_KEY]}
 
 
@@ -287,6 +291,14 @@ def _as_inputs(inputs: Mapping[str, tf.TensorSpec], batch: Extracts) -> Extracts
 
     keys = (constants.FEATURES_KEY, constants.TRANSFORMED_FEATURES_KEY)
     return {key: converted(batch[key]) for key in keys if batch.get(key)}
+
+
+def _asked_with(takes: Takes, features: Mapping[str, Any]) -> Extracts:
+    """The features without the one that TFMA would ask with, where the graph parses the examples themselves."""
+    if not features or not takes.examples_with(features):
+        return {}
+    (name,) = takes.inputs
+    return {constants.FEATURES_KEY: {n: value for n, value in features.items() if n != feature_of(name, features)}}
 
 
 def no_feature(what: str, key: str, batch: Extracts) -> BadInput:
