@@ -29,7 +29,8 @@ def recurrent(folder: Path, of: list[tf_keras.layers.Layer], batch: int | None =
     tf_keras.utils.set_random_seed(1)
     model = tf_keras.Sequential([tf_keras.Input(batch_shape=[batch, *SHAPE[1:]]), *of])
     module = tf.Module()
-    module.held = model
+    # The whole model would be traced layer by layer, which takes minutes.
+    module.held = [*model.variables, *(state for layer in of for state in getattr(layer, "states", []))]
 
     @tf.function(input_signature=[tf.TensorSpec([batch, *SHAPE[1:]], tf.float32, name="x")])
     def serve(x: tf.Tensor) -> dict[str, tf.Tensor]:
