@@ -73,11 +73,12 @@ def _body(made: Mapping[str, Any]) -> dict[str, Any]:
     if made["kind"] == "examples":
         return {**signature, "instances": [{"b64": made["b64"]}]}
     tensors = made["tensors"]
+    alone = next(iter(tensors.values()))
     sizes = {len(value) for value in tensors.values() if isinstance(value, list)}
     if not made["batched"] or len(sizes) != 1:
-        return {**signature, "inputs": tensors if len(tensors) > 1 else next(iter(tensors.values()))}
+        return {**signature, "inputs": alone if len(tensors) == 1 and not isinstance(alone, dict) else tensors}
     if len(tensors) == 1:
-        return {**signature, "instances": next(iter(tensors.values()))}
+        return {**signature, "instances": alone}
     (size,) = sizes
     return {**signature, "instances": [{name: value[i] for name, value in tensors.items()} for i in range(size)]}
 

@@ -86,7 +86,7 @@ class GoldenRequests:
 
 def _feeds(signature: Signature, records: Sequence[bytes], model: Path) -> Sequence[tuple[str, Feeds]]:
     """What a signature can be asked, and where it is from."""
-    made = [(f"example {request.number}", request.feeds) for request in requests(signature.inputs, records, _MOST)]
+    made = [(f"example {request.number}", request.feeds) for request in requests(signature.takes, records, _MOST)]
     return made or list(_stamped(model, signature))
 
 

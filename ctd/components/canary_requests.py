@@ -6,7 +6,7 @@ They are kept as bytes beside the note of the push, so that whoever watches need
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import tensorflow as tf
@@ -20,6 +20,8 @@ from ctd.components.serving_requests import (
     Feeds,
     Request,
     Signature,
+    Takes,
+    features_of,
     last_split_records,
     load_signatures,
     missing_inputs,
@@ -46,10 +48,12 @@ def write_requests(work: Work, model: Path, live: Path | None, folder: Path) -> 
     seen: list[bytes] = []
     found: list[Feeds] = []
     before: list[Feeds] = []
-    for key in ("examples", "transformed_examples"):  # a signature of serialized examples takes raw ones
-        records = last_split_records(work, key, _MOST_RECORDS)
-        made = list(requests(signature.inputs, records, _MOST))
-        found, before = [request.feeds for request in made], _as_before(live, signature, made, records)
+    # A signature of serialized examples takes raw ones, unless it takes a feature that only the others have.
+    inputs = {key: last_split_records(work, key, _MOST_RECORDS) for key in ("examples", "transformed_examples")}
+    features = features_of(itertools.chain.from_iterable(inputs.values()))
+    for records in inputs.values():
+        made = list(requests(signature.takes, records, _MOST, features))
+        found, before = [request.feeds for request in made], _as_before(live, signature, made, records, features)
         if found:
             break
         seen += records
@@ -76,17 +80,25 @@ def write_requests(work: Work, model: Path, live: Path | None, folder: Path) -> 
 
 
 def _as_before(
-    live: Path | None, signature: Signature, made: Sequence[Request], records: Sequence[bytes]
+    live: Path | None,
+    signature: Signature,
+    made: Sequence[Request],
+    records: Sequence[bytes],
+    features: Collection[str],
 ) -> list[Feeds]:
     """The same examples as the live version takes them; nothing if it takes the same, or not all of them."""
-    inputs = _inputs(live, signature.name) if live else {}
-    if not inputs or {name: spec.dtype for name, spec in inputs.items()} == {
-        name: spec.dtype for name, spec in signature.inputs.items()
-    }:
+    takes = Takes(_inputs(live, signature.name), str(live), signature.name) if live else None
+    if takes is None or not takes.inputs or _same(takes, signature.takes, features):
         return []
-    found = [next(requests(inputs, [records[request.number - 1]], 1), None) for request in made]
+    found = [next(requests(takes, [records[request.number - 1]], 1, features), None) for request in made]
     feeds = [request.feeds for request in found if request]
     return feeds if len(feeds) == len(made) else []
+
+
+def _same(one: Takes, other: Takes, features: Collection[str]) -> bool:
+    """Whether both are asked the same: an input of strings may be of texts in one and of examples in the other."""
+    types = [{name: spec.dtype for name, spec in takes.inputs.items()} for takes in (one, other)]
+    return types[0] == types[1] and one.examples_with(features) == other.examples_with(features)
 
 
 def _inputs(model: Path, signature: str) -> dict[str, tf.TensorSpec]:

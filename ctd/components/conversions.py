@@ -122,7 +122,7 @@ def _questions(work: Work, signature: Signature, most: int, yardstick: Yardstick
     unlabelled: BadInput | None = None
     for key in ("transformed_examples", "examples"):
         records = last_split_records(work, key, max(most, _MOST_RECORDS))
-        found = list(requests(signature.inputs, records, most))
+        found = list(requests(signature.takes, records, most))
         if not found:
             continue
         parts = list(_batched(found, signature))

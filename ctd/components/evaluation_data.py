@@ -22,6 +22,8 @@ from ctd.components.api import SERVING_DIR
 from ctd.components.evaluation_batches import Extracts, rows_of
 from ctd.components.evaluation_inputs import as_inputs
 from ctd.components.evaluation_labels import labelled, listed
+from ctd.components.serving_requests import Takes
+from ctd.components.signature_inputs import feature_of
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, ComponentFailed
 from ctd.specs.evaluator import EvaluatorSpec
@@ -166,6 +168,7 @@ class Inference:
     def __init__(self, subject: Subject, known: Iterable[str] = ()) -> None:
         """`known` are the features that other batches may have."""
         self._inputs, self._known = subject.inputs, known
+        self._takes = Takes(subject.inputs, str(subject.path), subject.spec.signature_name)
         self._spec = tfma.ModelSpec()
         self._spec.CopyFrom(subject.spec)
         self._spec.name = ""
@@ -194,7 +197,8 @@ class Inference:
 
     def predicted(self, batch: Extracts) -> Extracts:
         """A labelled batch with predictions. Raises ComponentFailed for inputs and outputs that cannot be evaluated."""
-        fed = {**batch, **as_inputs(self._spec.signature_name, self._inputs, batch)}
+        fed = {**batch, **_asked_with(self._takes, batch[constants.FEATURES_KEY])}
+        fed |= as_inputs(self._spec.signature_name, self._inputs, fed)
         try:
             (found,) = self._predict.process(fed)
         except (ValueError, IndexError, RuntimeError) as error:
@@ -224,6 +228,14 @@ class Inference:
                     hint="Take it out of the signature in run_fn, or repeat it for each example (`tf.repeat`).",
                 )
         return None
+
+
+def _asked_with(takes: Takes, features: Mapping[str, Any]) -> Extracts:
+    """The features without the one that TFMA would ask with, where the graph parses the examples themselves."""
+    if not features or not takes.examples_with(features):
+        return {}
+    (name,) = takes.inputs
+    return {constants.FEATURES_KEY: {n: value for n, value in features.items() if n != feature_of(name, features)}}
 
 
 def together(batches: dict[str, Extracts]) -> Extracts:

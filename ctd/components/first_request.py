@@ -17,7 +17,8 @@ from math import isfinite, prod
 from pathlib import Path
 from typing import Any
 
-from ctd.components.saved_model_inputs import STRING, Feature, Inputs, inputs_of
+from ctd.components.saved_model_inputs import Feature, Inputs, inputs_of
+from ctd.components.signature_inputs import STRING, Input, feature_of, takes_examples
 from ctd.components.tfrecords import read_batches
 from ctd.core import partial_import
 from ctd.core.errors import BadInput, CtdError, NotFound
@@ -25,7 +26,6 @@ from ctd.specs.hints import did_you_mean, listed
 
 _NEEDED = ("tensorflow.core.protobuf.saved_model_pb2", "tensorflow.core.example.example_pb2")
 _RECORDS = 500  # that are looked through for one with all that the model needs
-_KERAS_SUFFIX = "_input"
 
 _NAMES: Mapping[int, str] = {
     1: "float", 2: "double", 3: "int32", 4: "uint8", 5: "int16", 6: "int8", STRING: "string", 9: "int64", 10: "bool",
@@ -64,12 +64,12 @@ def answered(question: Question) -> dict[str, Any]:
     inputs, folder = inputs_of(question.models, question.signature)
     records = Records(question.examples)
     said: dict[str, Any] = {"signature": inputs.signature, "saved_model": folder}
-    if not _takes_examples(inputs, records):
+    if not _takes_examples(inputs, records, question.schema):
         return said | _Tensors(question, inputs.tensors, records).request()
     (name,) = inputs.tensors
     if inputs.sequences:
         return said | _sequences(name, records, question.row)
-    return said | _Row(question, inputs.parsed, records).request(name)
+    return said | _in_shape(inputs.tensors[name], name, _Row(question, inputs.parsed, records).request(name))
 
 
 class Records:
@@ -186,7 +186,7 @@ class _Tensors:
     """A request of one tensor for each input of a signature that takes no tf.Examples."""
 
     question: Question
-    inputs: Mapping[str, tuple[int, Sequence[int] | None]]
+    inputs: Mapping[str, Input]
     records: Records
 
     def request(self) -> dict[str, Any]:
@@ -220,19 +220,24 @@ class _Tensors:
 
     def _example(self) -> Mapping[str, tuple[str, Values]]:
         examples = list(self.records.examples())
-        return next((e for e in examples if all(_column(n, e) for n in self.inputs)), examples[0] if examples else {})
+        whole = (example for example in examples if all(feature_of(name, example) for name in self.inputs))
+        return next(whole, examples[0] if examples else {})
 
     def _of_example(self, name: str, example: Mapping[str, tuple[str, Values]]) -> Values | None:
-        column = _column(name, example)
+        column = feature_of(name, example)
         kind, values = example.get(column, ("", []))
         if not column or (kind == "bytes_list") != (self.inputs[name][0] == STRING):
             return None
         return [_plain(kind, value) for value in values]
 
 
-def _column(name: str, example: Mapping[str, Any]) -> str:
-    """The feature that an input is called after; Keras 2 names the input of a single layer after the layer."""
-    return next((n for n in (name, name.removesuffix(_KERAS_SUFFIX)) if n in example), "")
+def _in_shape(taken: Input, name: str, made: dict[str, Any]) -> dict[str, Any]:
+    """The request of one tf.Example, as a tensor where the input is no list of them."""
+    dtype, shape = taken
+    if shape is None or len(shape) == 1:
+        return made
+    tensors = {name: _tensor(name, {"b64": made["b64"]}, dtype, shape)}
+    return {**made, "kind": "tensors", "tensors": tensors, "dtypes": {name: _NAMES[dtype]}, "batched": len(shape) > 0}
 
 
 def _sequences(name: str, records: Records, row: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -246,15 +251,10 @@ def _sequences(name: str, records: Records, row: Mapping[str, Any] | None) -> di
     return {"kind": "examples", "input": name, "b64": said, "row": {}, "filled": [], "notes": []}
 
 
-def _takes_examples(inputs: Inputs, records: Records) -> bool:
-    """Whether the one input is a list of serialized tf.Examples, and not of texts that are data themselves."""
-    if len(inputs.tensors) != 1:
-        return False
-    ((name, (dtype, shape)),) = inputs.tensors.items()
-    if dtype != STRING or (shape is not None and len(shape) != 1):
-        return False
-    known = inputs.parsed is not None or inputs.sequences
-    return known or not any(_column(name, example) for example in records.examples())
+def _takes_examples(inputs: Inputs, records: Records, schema: str) -> bool:
+    """Whether the signature is asked with a serialized tf.Example, and not with a tensor for each input."""
+    features = {name for example in records.examples() for name in example} or _schema_kinds(schema).keys()
+    return takes_examples(inputs.tensors, features, lambda: inputs.parsed or ()) or inputs.sequences
 
 
 def _schema_kinds(path: str) -> Mapping[str, str]:

@@ -257,7 +257,7 @@ def _questions(model: Path, spec: InfraValidatorSpec, records: Sequence[bytes]) 
         if name not in loaded:
             return Questions(complaint=f"there is no signature {name!r}, only {', '.join(sorted(loaded)) or 'none'}")
         inputs = loaded[name].inputs
-        sent = tuple(requests(inputs, records, spec.requests))
+        sent = tuple(requests(loaded[name].takes, records, spec.requests))
         if not sent:
             missing = ", ".join(missing_inputs(inputs, records) or tuple(inputs))
             return Questions(

@@ -7,7 +7,7 @@ For a process that has TensorFlow's protos and nothing else of it.
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,6 +15,7 @@ from typing import Any
 
 from google.protobuf.message import DecodeError
 
+from ctd.components.signature_inputs import STRING, Input
 from ctd.core.errors import BadInput, NotFound
 from ctd.specs.hints import did_you_mean, listed
 
@@ -23,7 +24,6 @@ _INIT = "__saved_model_init_op"
 _PARSERS = ("ParseExampleV2", "ParseExample", "ParseSingleExample")
 _SEQUENCE_PARSERS = ("ParseSequenceExample", "ParseSequenceExampleV2", "ParseSingleSequenceExample")
 
-STRING = 7
 KINDS: Mapping[int, str] = {1: "float_list", 9: "int64_list", STRING: "bytes_list"}
 """The field of a tf.Example's feature by DataType."""
 
@@ -47,7 +47,7 @@ class Inputs:
     """Of one signature: DataType and shape by input. `parsed` is None where nobody knows what the graph parses."""
 
     signature: str
-    tensors: Mapping[str, tuple[int, Sequence[int] | None]]
+    tensors: Mapping[str, Input]
     parsed: Mapping[str, Feature] | None
     sequences: bool  # it parses tf.SequenceExamples
 
@@ -59,6 +59,15 @@ def inputs_of(folders: Sequence[str], wanted: str) -> tuple[Inputs, str]:
     ops = list(_ops(graph, signature))
     tensors = {key: (t.dtype, _shape(t.tensor_shape)) for key, t in signature.inputs.items()}
     return Inputs(name, tensors, _parsed(ops), any(node.op in _SEQUENCE_PARSERS for node, _ in ops)), folder
+
+
+def parsed_features(folder: str, signature: str) -> Collection[str]:
+    """The features that a signature's graph parses; none where it parses nothing, or nobody can know what.
+
+    Raises NotFound without such a SavedModel.
+    """
+    found, _ = inputs_of([folder], signature)
+    return found.parsed or ()
 
 
 def _graph(folders: Sequence[str]) -> tuple[Any, str]:

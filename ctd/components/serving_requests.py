@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import itertools
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from ctd.components.api import Work, split_files, split_names, user_code
 from ctd.components.distance import apart
 from ctd.components.examples_io import first_records
 from ctd.components.input_types import as_input
+from ctd.components.saved_model_inputs import parsed_features
+from ctd.components.signature_inputs import Input, feature_of, takes_examples
 from ctd.core.artifacts import Artifact
 from ctd.serving import custom_ops
 
@@ -22,7 +26,6 @@ Feeds = Mapping[str, NDArray[Any]]
 DEFAULT_SIGNATURE = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
 # The same graph in another batch or process differs in the last bits of a float32.
 _TOLERANCE = 1e-5
-_KERAS_SUFFIX = "_input"
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,36 @@ class Request:
 
 
 @dataclass(frozen=True)
+class Takes:
+    """What a signature of the SavedModel in a folder takes."""
+
+    inputs: Mapping[str, tf.TensorSpec]
+    directory: str
+    signature: str
+
+    def examples_with(self, features: Collection[str]) -> bool:
+        """Whether it is asked with serialized tf.Examples that have these features, and not with their values."""
+        inputs = {name: _input(spec) for name, spec in self.inputs.items()}
+        return takes_examples(inputs, features, lambda: parsed_features(self.directory, self.signature))
+
+
+def _input(spec: tf.TensorSpec) -> Input:
+    shape = None if spec.shape.rank is None else [-1 if size is None else size for size in spec.shape]
+    return spec.dtype.as_datatype_enum, shape
+
+
+@dataclass(frozen=True)
 class Signature:
-    """One signature of a SavedModel loaded in this process."""
+    """One signature of a SavedModel loaded in this process from a folder."""
 
     name: str
     function: Any
+    directory: str
+
+    @property
+    def takes(self) -> Takes:
+        """What it takes."""
+        return Takes(self.inputs, self.directory, self.name)
 
     @property
     def inputs(self) -> Mapping[str, tf.TensorSpec]:
@@ -61,17 +89,35 @@ def load_signatures(directory: str) -> Mapping[str, Signature]:
     """The signatures of a SavedModel. Raises ComponentFailed if it does not load."""
     with user_code("loading the SavedModel in process"):
         custom_ops.prepare(Path(directory))  # it knows the ops that a model server knows
-        return {name: Signature(name, function) for name, function in tf.saved_model.load(directory).signatures.items()}
+        loaded = tf.saved_model.load(directory).signatures
+    return {name: Signature(name, function, directory) for name, function in loaded.items()}
 
 
-def requests(inputs: Mapping[str, tf.TensorSpec], records: Sequence[bytes], most: int) -> Iterator[Request]:
-    """Requests of one example each, for the first examples that have a value for every input."""
-    made = 0
-    for number, record in enumerate(records, start=1):
-        feeds = _serialized(inputs, record) or _features(inputs, tf.train.Example.FromString(record))
-        if feeds is not None and made < most:
-            made += 1
-            yield Request(number, feeds)
+def requests(takes: Takes, records: Sequence[bytes], most: int, others: Collection[str] = ()) -> Iterator[Request]:
+    """Requests of one example each, for the first examples that have a value for every input.
+
+    `others` are features that other examples of the same data have.
+    """
+    serialized = _holds_text(takes) and takes.examples_with({*features_of(records), *others})
+    made = (
+        (number, _serialized(takes.inputs, record) if serialized else _features(takes.inputs, record))
+        for number, record in enumerate(records, start=1)
+    )
+    found = (Request(number, feeds) for number, feeds in made if feeds is not None)
+    return itertools.islice(found, most)
+
+
+def features_of(records: Iterable[bytes]) -> frozenset[str]:
+    """The features that any of these examples has, though it be without a value."""
+    try:
+        return frozenset(name for record in records for name in tf.train.Example.FromString(record).features.feature)
+    except DecodeError:
+        return frozenset()  # records of another kind, which have none
+
+
+def _holds_text(takes: Takes) -> bool:
+    """Whether there is a single input of strings: of nothing else the examples need be looked through."""
+    return [spec.dtype for spec in takes.inputs.values()] == [tf.string]
 
 
 def missing_inputs(inputs: Mapping[str, tf.TensorSpec], records: Sequence[bytes]) -> tuple[str, ...]:
@@ -83,16 +129,14 @@ def missing_inputs(inputs: Mapping[str, tf.TensorSpec], records: Sequence[bytes]
 
 
 def _serialized(inputs: Mapping[str, tf.TensorSpec], record: bytes) -> Feeds | None:
-    """The example as it is, for a signature whose one input is a list of strings."""
-    if len(inputs) != 1:
-        return None
+    """The example as it is, for a signature whose one input takes strings."""
     ((name, spec),) = inputs.items()
-    if spec.dtype != tf.string or (spec.shape.rank or 1) != 1:
-        return None
-    return {name: np.array([record], dtype=object)}
+    value = _shaped(np.array([record], dtype=object), spec)
+    return None if value is None else {name: value}
 
 
-def _features(inputs: Mapping[str, tf.TensorSpec], example: tf.train.Example) -> Feeds | None:
+def _features(inputs: Mapping[str, tf.TensorSpec], record: bytes) -> Feeds | None:
+    example = tf.train.Example.FromString(record)
     values = {name: _value(name, spec, example) for name, spec in inputs.items()}
     found = {name: value for name, value in values.items() if value is not None}
     return found if len(found) == len(values) else None
@@ -101,12 +145,16 @@ def _features(inputs: Mapping[str, tf.TensorSpec], example: tf.train.Example) ->
 def _value(name: str, spec: tf.TensorSpec, example: tf.train.Example) -> NDArray[Any] | None:
     """The feature of this name in the type and shape of an input; nothing if it does not fit."""
     features = example.features.feature
-    # Keras 2 names the input of a single layer after the layer.
-    key = name if name in features else name.removesuffix(_KERAS_SUFFIX)
-    kind = features[key].WhichOneof("kind") if key in features else None
+    key = feature_of(name, features)
+    kind = features[key].WhichOneof("kind") if key else None
     if kind is None or (kind == "bytes_list") != (spec.dtype == tf.string):
         return None
-    values = np.array(getattr(features[key], kind).value, dtype=object if spec.dtype == tf.string else None)
+    values = getattr(features[key], kind).value
+    return _shaped(np.array(values, dtype=object if spec.dtype == tf.string else None), spec)
+
+
+def _shaped(values: NDArray[Any], spec: tf.TensorSpec) -> NDArray[Any] | None:
+    """The values of one example in the type and shape of an input; nothing if they do not fit."""
     rank = spec.shape.rank
     typed = as_input(values, spec.dtype)
     if typed is None:

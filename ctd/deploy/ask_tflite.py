@@ -24,7 +24,12 @@ def main() -> None:
     (signature,) = interpreter.get_signature_list()
     runner = interpreter.get_signature_runner(signature)
     details = runner.get_input_details()
-    answers = [_asked(runner, details, batch) for batch in read_feeds(Path(job["feeds"]))]
+    answers = []
+    for batch in read_feeds(Path(job["feeds"])):
+        answers.append(_asked(runner, details, batch))
+        # A fused LSTM keeps its state in variable tensors, and every question is one of its own. Resource variables,
+        # which a model writes by its own will, stay: they do in the SavedModel too.
+        interpreter.reset_all_variables()
     write_feeds(path.with_name("answers.npz"), answers)
     path.with_name(ANSWER).write_text(json.dumps({"batches": len(answers)}))
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
 from ctd.deploy.conversion import ANSWER, refusal
+from ctd.deploy.tfjs_graph import mend, prepare, write_readable
 
 _SIGNATURE = "serving_default"
 _CONVERTER = "tensorflowjs.converters.tf_saved_model_conversion_v2"
@@ -44,12 +45,14 @@ def main() -> None:
             hint = "The ops of this signature have no counterpart in TensorFlow.js. Convert another one (`signature:`)."
             path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
             return
-        _name_outputs(Path(job["to"], "model.json"), alone)
+        _finish(Path(job["to"], "model.json"), alone)
     path.with_name(ANSWER).write_text("{}")
 
 
-def _name_outputs(path: Path, alone: str) -> None:
-    """Give the outputs their own names, in the order that the runtime takes them in. Inputs it finds by name.
+def _finish(path: Path, alone: str) -> None:
+    """Mend the functions, and give the outputs their own names, in the order that the runtime takes them in.
+
+    Inputs it finds by name.
 
     The runtime pairs `structuredOutputKeys`, which the converter sorts, by position with the keys of
     `signature.outputs`, which stand there as a map of protobuf happens to give them; and where two are of one type and
@@ -63,6 +66,7 @@ def _name_outputs(path: Path, alone: str) -> None:
     said = {entry["name"]: entry for entry in signature["outputs"].values()}
     signature["outputs"] = {name: said[outputs[name]] for name in order}
     model["userDefinedMetadata"]["structuredOutputKeys"] = order
+    mend(model["modelTopology"])
     path.write_text(json.dumps(model))
 
 
@@ -80,17 +84,22 @@ def _converter() -> Any:
 
 
 def _write_alone(model: str, signature: str, to: str) -> None:
-    loaded = tf.saved_model.load(model)  # as long as it lives, its variables do
-    function = loaded.signatures[signature]
-    frozen = convert_variables_to_constants_v2(function)
+    with tempfile.TemporaryDirectory() as readable:
+        write_readable(Path(model), Path(readable))
+        loaded = tf.saved_model.load(readable)  # as long as it lives, its variables do
+        function = loaded.signatures[signature]
+        frozen = convert_variables_to_constants_v2(function, lower_control_flow=False)
     _, inputs = function.structured_input_signature
     names = [tensor.name.partition(":")[0] for tensor in frozen.inputs]
-    order = _order(names, inputs)
+    placeholders = dict(zip((tensor.name for tensor in frozen.inputs), _order(names, inputs), strict=True))
+    graph = prepare(frozen.graph.as_graph_def())
     outputs = sorted(function.structured_outputs)
 
     @tf.function(input_signature=[{name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()}])
     def alone(features: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
-        return dict(zip(outputs, frozen(*(features[name] for name in order)), strict=True))
+        given = {placeholder: features[name] for placeholder, name in placeholders.items()}
+        wanted = [tensor.name for tensor in frozen.outputs]
+        return dict(zip(outputs, tf.graph_util.import_graph_def(graph, given, wanted), strict=True))
 
     tf.saved_model.save(tf.Module(), to, {_SIGNATURE: alone})
 

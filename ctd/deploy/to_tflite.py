@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -13,6 +14,7 @@ import tensorflow as tf
 
 from ctd.deploy.conversion import ANSWER, read_feeds, refusal
 from ctd.deploy.tflite import METADATA_FILE, MODEL_FILE, VOCABULARIES
+from ctd.deploy.tflite_state import state_of
 
 
 def main() -> None:
@@ -27,7 +29,7 @@ def main() -> None:
         data = converter.convert()
     except Exception as error:  # noqa: BLE001  the converter raises whatever its stages raise
         refused = f"the TFLite converter says: {refusal(error)}"
-        hint = "The ops of this signature have no counterpart in TFLite. Convert another one (`signature:`)."
+        hint = _hint(function)
         path.with_name(ANSWER).write_text(json.dumps({"refused": refused, "hint": hint}))
         return
     to = Path(job["to"])
@@ -38,6 +40,7 @@ def main() -> None:
         "quantization": job["quantization"],
         "inputs": {name: _described(spec) for name, spec in inputs.items()},
         "outputs": {name: _described(spec) for name, spec in function.structured_outputs.items()},
+        "state": state_of(data),
         "tensorflow": tf.__version__,
     }
     (to / METADATA_FILE).write_text(json.dumps(metadata, indent=1, sort_keys=True) + "\n")
@@ -57,6 +60,20 @@ def _quantize(converter: Any, job: dict[str, str]) -> None:
     if job["quantization"] == "int8":
         converter.representative_dataset = lambda: _rows(job["samples"])
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8, tf.lite.OpsSet.TFLITE_BUILTINS]
+
+
+def _hint(function: Any) -> str:
+    """What may help against a refusal: a loop that makes lists is converted for a batch of known size only."""
+    _, inputs = function.structured_input_signature
+    any_size = any(spec.shape.rank and spec.shape[0] is None for spec in inputs.values())
+    definition = function.graph.as_graph_def()
+    nodes = itertools.chain(definition.node, *(of.node_def for of in definition.library.function))
+    if any_size and any(node.op == "TensorListReserve" for node in nodes):
+        return (
+            "A recurrent layer or another loop does not convert for a batch of any size. Export a signature with the "
+            "batch fixed at 1, tf.TensorSpec([1, ...]), and convert that one (`signature:`)."
+        )
+    return "The ops of this signature have no counterpart in TFLite. Convert another one (`signature:`)."
 
 
 def _rows(file: str) -> Iterator[dict[str, Any]]:

@@ -11,7 +11,7 @@ import pytest
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from ctd.components.serving_requests import complaint, requests
+from ctd.components.serving_requests import Takes, complaint, requests
 from ctd.core.artifacts import Artifact
 from ctd.core.errors import BadInput, TemporaryError
 from tests.components import evaluation_models as small
@@ -319,7 +319,7 @@ def as_array(values: Any) -> np.ndarray:
 def test_examples_without_a_value_are_passed_over() -> None:
     whole, empty = tf.train.Example(), tf.train.Example()
     whole.features.feature["x"].float_list.value.append(2.5)
-    inputs = {"x_input": tf.TensorSpec([None, 1], tf.float32)}
-    sent = list(requests(inputs, [e.SerializeToString() for e in (empty, whole, whole, whole)], 2))
+    takes = Takes({"x_input": tf.TensorSpec([None, 1], tf.float32)}, "/nowhere", "serving_default")
+    sent = list(requests(takes, [e.SerializeToString() for e in (empty, whole, whole, whole)], 2))
     assert [request.number for request in sent] == [2, 3]
     np.testing.assert_array_equal(sent[0].feeds["x_input"], [[2.5]])
