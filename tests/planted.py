@@ -119,14 +119,14 @@ BUGS = (
     Bug(
         "a denied span enters windows",
         WINDOWS,
-        "if number in shut_out and not isinstance(select, Pinned):",
+        "if number in shut_out and not _names(select, number):",
         "if number in shut_out and shut_out[number]:",
     ),
     Bug(
         "a late span enters windows",
         WINDOWS,
-        "if number in shut_out and not isinstance(select, Pinned):",
-        "if number in shut_out and not shut_out[number] and not isinstance(select, Pinned):",
+        "if number in shut_out and not _names(select, number):",
+        "if number in shut_out and not shut_out[number] and not _names(select, number):",
     ),
     Bug(
         "a quarantined span enters windows",
@@ -150,8 +150,8 @@ BUGS = (
     ),
     Bug("the newest span enters unjudged", "specs/pipeline.py", "Window | Latest | Alongside", "Window | Alongside"),
     Bug("gaps are not waited for", WINDOWS, "elif select.consecutive:", "elif select.consecutive and len(there) > 3:"),
-    Bug("window off by one", WINDOWS, "len(found) >= select.count", "len(found) > select.count"),
-    Bug("window of made artifacts off by one", WINDOWS, "chosen[-select.count :]", "chosen[-select.count - 1 :]"),
+    Bug("window off by one", WINDOWS, "return found < select.count", "return found <= select.count"),
+    Bug("window of made artifacts off by one", WINDOWS, "ordered[-select.count :]", "ordered[-select.count - 1 :]"),
     Bug("range off by one", WINDOWS, "number <= select.last", "number < select.last"),
     Bug(
         "min_spans off by one",
