@@ -44,8 +44,9 @@ from ctd.metadata.recorded import EXECUTION_PREFIX
 from ctd.planning.decisions import Plan, Reuse, Run
 from ctd.planning.plan import plan
 from ctd.planning.world import World
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.targets import AnyTarget, TfServingTarget
+from ctd.specs.wired import WiredPiece
 from ctd.storage.layout import StateDir
 from ctd.watching.watcher import Watcher
 

@@ -144,11 +144,11 @@ BUGS = (
     Bug("an acceptance is not heeded", WINDOWS, "or span in gate.accepted", ""),
     Bug(
         "a gate judges spans of another input",
-        "specs/pipeline.py",
+        "specs/wiring.py",
         "self._fan_root(gate, sources) == root",
         "self._fan_root(gate, sources)",
     ),
-    Bug("the newest span enters unjudged", "specs/pipeline.py", "Window | Latest | Alongside", "Window | Alongside"),
+    Bug("the newest span enters unjudged", "specs/wiring.py", "Window | Latest | Alongside", "Window | Alongside"),
     Bug("gaps are not waited for", WINDOWS, "elif select.consecutive:", "elif select.consecutive and len(there) > 3:"),
     Bug("window off by one", WINDOWS, "return found < select.count", "return found <= select.count"),
     Bug("window of made artifacts off by one", WINDOWS, "ordered[-select.count :]", "ordered[-select.count - 1 :]"),

@@ -1,5 +1,5 @@
-"""The work: one file per component, only ever imported in the process of an execution.
+"""The work: of each component the module of its name, with `run(work)`, and what these stand on.
 
-`api` is what a component is given and may use. Components read their inputs, write below their staging
-directory, and know nothing of plans, metadata or each other.
+Only ever imported in the process of an execution. `api` is what a component is given and may use. Components read
+their inputs, write below their staging directory, and know nothing of plans, metadata or each other.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,12 @@ class Takes:
     def examples_with(self, features: Collection[str]) -> bool:
         """Whether it is asked with serialized tf.Examples that have these features, and not with their values."""
         inputs = {name: _input(spec) for name, spec in self.inputs.items()}
-        return takes_examples(inputs, features, lambda: parsed_features(self.directory, self.signature))
+        return takes_examples(inputs, features, lambda: self._parsed)
+
+    @cached_property
+    def _parsed(self) -> Collection[str]:
+        """The features that the graph parses; kept, since every batch of an evaluation asks."""
+        return parsed_features(self.directory, self.signature)
 
 
 def _input(spec: tf.TensorSpec) -> Input:

@@ -19,7 +19,8 @@ from ctd.planning.decided import outputs_of
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Wait
 from ctd.planning.reasons import span_key
 from ctd.specs.hints import listed
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,9 @@ from ctd.planning.decisions import AlertKind, Blocked, Plan, Run, Subject, Wait
 from ctd.planning.lineage import story
 from ctd.planning.retention import Collect
 from ctd.planning.world import World
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.targets import AnyTarget, TfServingTarget
+from ctd.specs.wired import WiredPiece
 from ctd.storage.digests import watched_part
 
 log = logging.getLogger("ctd.engine")

@@ -15,7 +15,8 @@ from ctd.engine.readiness import Readiness
 from ctd.engine.slots import BESIDE, Slots
 from ctd.planning.decide import running_since
 from ctd.planning.decisions import AT_ONCE, Decision, Plan, Run, Subject, Wait
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 
 @dataclass(frozen=True)

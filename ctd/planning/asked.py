@@ -13,7 +13,7 @@ from ctd.core.spans import plain_key
 from ctd.planning.backfills import in_force
 from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Wait
 from ctd.planning.world import World
-from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 
 def permitted(run: Run, pipeline: str, world: World, *, approval: bool) -> Decision:

@@ -12,7 +12,8 @@ from ctd.core.requests import OperatorRequest, Order, Verb
 from ctd.planning.decided import Decided, Status, status_of
 from ctd.planning.decisions import AT_ONCE, Backfill, Reuse, Run, Turn
 from ctd.specs.nodes import ExampleGenSpec
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 
 def stopped(history: History, request: OperatorRequest) -> OperatorRequest | None:

@@ -13,8 +13,8 @@ from ctd.planning.decisions import Alert, Decision, Reuse, Run, Subject, Wait
 from ctd.planning.effects import pushed_by
 from ctd.planning.lineage import pushed_model
 from ctd.planning.world import World
-from ctd.specs.pipeline import WiredPiece
 from ctd.specs.targets import canary_piece
+from ctd.specs.wired import WiredPiece
 
 _COMPONENT = "canary/1"
 

@@ -22,7 +22,8 @@ from ctd.core.spans import plain_key
 from ctd.planning.decisions import Run
 from ctd.planning.lineage import root_span
 from ctd.planning.reasons import Change, differences, said, short
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 _SHOWN = 3  # spans in one sentence
 

@@ -21,8 +21,8 @@ from ctd.planning.resolve import Inputs, gather, of_made
 from ctd.planning.results import ABOUT_MODELS, Results
 from ctd.planning.windows import ON_ITS_WAY, wants
 from ctd.specs.base import NodeSpec
-from ctd.specs.pipeline import WiredPiece
 from ctd.specs.timing import TimedNode
+from ctd.specs.wired import WiredPiece
 
 _LEAST = timedelta(seconds=10)
 _FIRST = timedelta(minutes=1)

@@ -14,8 +14,8 @@ from ctd.core.history import History
 from ctd.core.timing import backoff, format_duration
 from ctd.planning.decisions import Alert, Decision, Run, Standing, Wait
 from ctd.planning.world import TargetFact, World
-from ctd.specs.pipeline import WiredPiece
 from ctd.specs.targets import canary_piece
+from ctd.specs.wired import WiredPiece
 
 _ASK_AFTER = (timedelta(0), timedelta(minutes=1), timedelta(minutes=2), timedelta(minutes=5), timedelta(minutes=10))
 """How long after each fruitless question, the push's own first, the server is asked again; the last goes on."""

@@ -23,7 +23,8 @@ from ctd.planning.decide import whole
 from ctd.planning.decisions import Plan, Run
 from ctd.planning.plan import plan
 from ctd.planning.world import World
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 _MOST_PLANS = 200
 _REMEMBERED = 20  # past executions that an estimate rests on

@@ -12,8 +12,9 @@ from datetime import datetime, timedelta
 from ctd.core.executions import BEFORE, STOPPED, Execution, State
 from ctd.core.history import History
 from ctd.core.requests import OperatorRequest, Verb
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.timing import TimedNode
+from ctd.specs.wired import WiredPiece
 
 _AT_ONCE = timedelta(seconds=10)  # what begins this soon after a request or an end began because of it
 _ZERO = timedelta(0)

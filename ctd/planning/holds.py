@@ -16,7 +16,7 @@ from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Subject, Wait
 from ctd.planning.effects import damaged, pushed_by
 from ctd.planning.lineage import pushed_model
 from ctd.planning.world import TargetFact, World
-from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from ctd.core.selectors import Latest, LatestBlessed, Take
 from ctd.planning.decided import Held, Status, Taken, outputs_of, status_of
 from ctd.planning.resolve import Inputs, Resolver, gather
 from ctd.planning.results import ABOUT_MODELS, Results
-from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.wired import Source, WiredPiece
 
 _ANY = 0  # no judge runs per span
 

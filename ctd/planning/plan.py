@@ -32,8 +32,9 @@ from ctd.planning.supersede import unless_running
 from ctd.planning.times import in_time
 from ctd.planning.told_once import ToldOnce
 from ctd.planning.world import SpanFact, SpansFact, World
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
 from ctd.specs.timing import TimedNode
+from ctd.specs.wired import WiredPiece
 
 
 def plan(spec: PipelineSpec, world: World) -> Plan:

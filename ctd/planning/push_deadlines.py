@@ -22,7 +22,8 @@ from ctd.planning.lineage import ancestors, pushed_model, root_span
 from ctd.planning.world import SpanFact, World
 from ctd.specs.hints import listed
 from ctd.specs.nodes import PusherSpec
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 _HELD = frozenset({"failed", "quarantined", "refused", "on its way"})  # kinds of `LeftOut` that somebody may change
 _PUSHES = 20  # the newest, among which the newest model is looked for: after a rollback it is not the last

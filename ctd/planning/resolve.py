@@ -26,7 +26,7 @@ from ctd.planning.decisions import Decision, Wait
 from ctd.planning.windows import Admission, Gate, admit, choose, complete, window
 from ctd.planning.world import World
 from ctd.specs.judges import Judges
-from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.wired import Source, WiredPiece
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ctd.planning.decisions import Decision, Reuse, Subject
 from ctd.planning.reasons import span_key
 from ctd.planning.resolve import Resolver
 from ctd.planning.windows import ON_ITS_WAY, Admission, judge
-from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.wired import Source, WiredPiece
 
 Identity = Mapping[str, Any]
 """What identifies a piece of work beside its inputs: component, settings, code, files."""

@@ -9,7 +9,7 @@ from ctd.core.executions import LeftOut
 from ctd.planning.decided import Taken
 from ctd.planning.resolve import joined
 from ctd.planning.windows import left_out_note
-from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 
 @dataclass

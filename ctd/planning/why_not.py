@@ -16,7 +16,8 @@ from ctd.planning.causes import Cause, Causes
 from ctd.planning.decided import Status, outputs_of, status_of
 from ctd.planning.decisions import Blocked, Decision, Plan, Reuse, Run, Subject, Wait
 from ctd.planning.reasons import short
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 _Place = tuple[str, str]
 _MANY = 3  # results that stay; more are one line

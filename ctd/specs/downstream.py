@@ -23,9 +23,10 @@ from ctd.specs.base import Piece
 from ctd.specs.document import Document
 from ctd.specs.problems import Problem
 from ctd.specs.windows import WindowedNode
+from ctd.specs.wired import Source, WiredPiece
 
 if TYPE_CHECKING:
-    from ctd.specs.pipeline import PipelineSpec, Source, WiredPiece
+    from ctd.specs.pipeline import PipelineSpec
 
 _UNSEEN = (
     "What it was not inferred from may not be as it says: a blank cell is enough. Take `window` out: a schema is then "

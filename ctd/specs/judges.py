@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ctd.core.artifacts import ArtifactType as T
 from ctd.core.selectors import Latest
 from ctd.specs.base import Piece
-
-if TYPE_CHECKING:
-    from ctd.specs.pipeline import Source, WiredPiece
+from ctd.specs.wired import Source, WiredPiece
 
 Place = tuple[str, str]
 Judges = Mapping[T, Sequence[Place]]

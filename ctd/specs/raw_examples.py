@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from ctd.specs.base import Complaint, NodeSpec
 from ctd.specs.nodes import TrainerSpec
 from ctd.specs.transform import TransformSpec
-
-if TYPE_CHECKING:
-    from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 
 def about_raw_examples(work: Sequence[WiredPiece], nodes: Mapping[str, NodeSpec]) -> Iterator[Complaint]:

@@ -93,3 +93,11 @@ def real_data() -> Path:
     if not said:
         pytest.skip("CTD_REAL_DATA does not name the folder of the real data")
     return Path(said) / "taxi"
+
+
+@pytest.fixture(scope="module")
+def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory with one small SavedModel per name."""
+    directory = tmp_path_factory.mktemp("saved_models")
+    importlib.import_module("tests.components.serving_models").build(directory)
+    return directory

@@ -28,14 +28,6 @@ pytestmark = pytest.mark.tf
 
 
 @pytest.fixture(scope="module")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one small SavedModel per name."""
-    directory = tmp_path_factory.mktemp("saved_models")
-    importlib.import_module("tests.components.serving_models").build(directory)
-    return directory
-
-
-@pytest.fixture(scope="module")
 def start() -> Callable[..., Any]:
     """`start(model, name, log)` starts the embedded server; a path of a program in the end that one."""
     sandbox, process = (importlib.import_module(f"ctd.serving.{name}") for name in ("sandbox", "sandbox_process"))

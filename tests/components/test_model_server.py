@@ -18,14 +18,6 @@ from tests.components.serving_process import BINARY, PATIENCE, Running, example,
 pytestmark = pytest.mark.tf
 
 
-@pytest.fixture(scope="module")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one small SavedModel per name."""
-    directory = tmp_path_factory.mktemp("saved_models")
-    importlib.import_module("tests.components.serving_models").build(directory)
-    return directory
-
-
 # What both must answer alike. The real one takes part where there is one: it is in no package registry.
 SERVERS = ["embedded", *([BINARY] if shutil.which(BINARY) else [])]
 

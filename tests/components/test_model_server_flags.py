@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import socket
 import subprocess
 import sys
@@ -13,14 +12,6 @@ import pytest
 from tests.components.serving_process import PATIENCE, publish, running_server
 
 pytestmark = pytest.mark.tf
-
-
-@pytest.fixture(scope="module")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one small SavedModel per name."""
-    directory = tmp_path_factory.mktemp("saved_models")
-    importlib.import_module("tests.components.serving_models").build(directory)
-    return directory
 
 
 PLATFORMS = """

@@ -34,14 +34,6 @@ pytestmark = pytest.mark.tf
 Start = Callable[..., Running]
 
 
-@pytest.fixture(scope="module")
-def saved_models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A directory with one small SavedModel per name."""
-    directory = tmp_path_factory.mktemp("saved_models")
-    importlib.import_module("tests.components.serving_models").build(directory)
-    return directory
-
-
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Start a server that is gone when the test ends."""

@@ -36,7 +36,7 @@ from ctd.core.selectors import (
 from ctd.core.spans import Span
 from ctd.metadata.store import MemoryStore
 from ctd.specs.nodes import ExampleGenSpec
-from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 Id = tuple[str, str]
 OK = {"yes"}

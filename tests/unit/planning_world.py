@@ -22,7 +22,8 @@ from ctd.planning.decisions import Plan, Run, Wait
 from ctd.planning.plan import plan
 from ctd.planning.world import SpanFact, SpansFact, TargetFact, World
 from ctd.specs.base import NodeSpec
-from ctd.specs.pipeline import PipelineSpec, WiredPiece
+from ctd.specs.pipeline import PipelineSpec
+from ctd.specs.wired import WiredPiece
 
 NODES: dict[str, Any] = {
     "examples": {"kind": "example_gen", "input": "data/{SPAN}/v{VERSION}"},

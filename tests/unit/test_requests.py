@@ -11,7 +11,7 @@ from ctd.core.executions import Failure, Outcome, State
 from ctd.core.requests import Verb
 from ctd.planning.asked import finding
 from ctd.planning.decisions import Blocked, Decision, Reuse, Run, Wait
-from ctd.specs.pipeline import WiredPiece
+from ctd.specs.wired import WiredPiece
 
 BROKEN = Failure("ComponentFailed", "run_fn raised", hint="mend it")
 AWAY = Failure("StorageUnavailable", "disk full", retryable=True)
